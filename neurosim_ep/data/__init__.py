@@ -1,0 +1,26 @@
+"""Data sets, preparation, augmentation and resumable mini-batches."""
+
+from neurosim_ep.data.augment import Augmentation, paper_augmentation
+from neurosim_ep.data.batches import Batches, batches
+from neurosim_ep.data.dataset import Dataset, Split
+from neurosim_ep.data.load import load
+from neurosim_ep.data.prepare import Preparation
+from neurosim_ep.data.seeds import derive_seed
+from neurosim_ep.data.specs import DATASETS, Spec, spec_for
+from neurosim_ep.data.validation import split_validation
+
+__all__ = [
+    "DATASETS",
+    "Augmentation",
+    "Batches",
+    "Dataset",
+    "Preparation",
+    "Spec",
+    "Split",
+    "batches",
+    "derive_seed",
+    "load",
+    "paper_augmentation",
+    "spec_for",
+    "split_validation",
+]

@@ -1,0 +1,245 @@
+"""From a recipe to what it names: network, method, optimiser, data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+from neurosim_ep.config import LearningRecipe, Recipe
+from neurosim_ep.data import (
+    Augmentation,
+    Batches,
+    Dataset,
+    Preparation,
+    Split,
+    derive_seed,
+    load,
+    spec_for,
+    split_validation,
+)
+from neurosim_ep.learning import (
+    Backpropagation,
+    CenteredEP,
+    EquilibriumPropagation,
+    Estimator,
+    HolomorphicEP,
+    Method,
+    NegativeEP,
+    Phases,
+    PositiveEP,
+    RandomSignEP,
+    Training,
+    parameter_groups,
+)
+from neurosim_ep.models import (
+    Cost,
+    CrossEntropy,
+    FeedForward,
+    HopfieldNetwork,
+    SquaredError,
+    hopfield_resnet13,
+    mlp,
+    vgg5,
+)
+
+# The same images are held out for every seed, so that seeds differ in the training alone.
+VALIDATION_SEED = 0
+
+_COSTS: dict[str, type[Cost]] = {"squared_error": SquaredError, "cross_entropy": CrossEntropy}
+_ESTIMATORS: dict[str, type[Estimator]] = {
+    "positive": PositiveEP,
+    "negative": NegativeEP,
+    "centered": CenteredEP,
+    "random_sign": RandomSignEP,
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything a recipe's run needs, in memory and ready to start.
+
+    Attributes:
+        recipe: what was built.
+        data: the whole data set.
+        training: the model in training.
+        validation: held-out training images; None where the recipe holds out none.
+        test: test images.
+    """
+
+    recipe: Recipe
+    data: Dataset
+    training: Training
+    validation: Batches | None
+    test: Batches
+
+
+def build(recipe: Recipe, data_dir: Path | None = None, *, progress: bool = True) -> Experiment:
+    """Load the data and build the model of a recipe.
+
+    Args:
+        recipe: a valid recipe.
+        data_dir: folder with the data sets; see `neurosim_ep.data.load`.
+        progress: show a download's progress.
+
+    Raises:
+        ValueError: if the data or the device is missing.
+    """
+    device = device_of(recipe)
+    data = load(recipe.data.name, data_dir, progress=progress)
+    method = build_method(recipe, device)
+    train, validation = split_validation(data.train, recipe.data.validation_images, VALIDATION_SEED)
+    if recipe.data.train_images is not None:
+        train = train.first(recipe.data.train_images)
+    optimiser = _optimiser(method.model, recipe.learning)
+    training = Training(
+        method,
+        optimiser,
+        image_batches(recipe, data, train, device, training=True),
+        scheduler=_scheduler(optimiser, recipe.learning),
+        clip_norm=recipe.learning.clip_norm,
+        seed=recipe.seed,
+    )
+    held_out = image_batches(recipe, data, validation, device) if len(validation) else None
+    test = image_batches(recipe, data, data.test, device)
+    return Experiment(recipe, data, training, held_out, test)
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The recipe's device; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ValueError: if the device is not there.
+    """
+    name = recipe.run.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"run.device: {recipe.run.device!r} is not allowed; this machine has "
+            f"{torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def build_network(recipe: Recipe) -> HopfieldNetwork:
+    """The recipe's network for its data set, initialised from the recipe's seed."""
+    network, alpha, data = recipe.network, recipe.network.alpha, spec_for(recipe.data.name)
+    generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "network"))
+    size = recipe.data.image_size or data.image_size
+    if network.model == "mlp":
+        return mlp(
+            (data.channels, size, size),
+            data.classes,
+            network.widths,
+            activation=network.activation,
+            alpha=alpha,
+            gains=network.gains,
+            generator=generator,
+        )
+    if network.model == "vgg5":
+        return vgg5(
+            data.channels,
+            data.classes,
+            network.widths,
+            image_size=size,
+            activation=network.activation,
+            alpha=alpha,
+            gains=network.gains,
+            generator=generator,
+        )
+    return hopfield_resnet13(
+        data.channels,
+        data.classes,
+        network.widths,
+        image_size=size,
+        skip=None if network.skip == "none" else network.skip,
+        activation=network.activation,
+        alpha=alpha,
+        gains=network.gains,
+        generator=generator,
+    )
+
+
+def build_method(recipe: Recipe, device: torch.device) -> Method:
+    """The recipe's model on a device, with the way it learns."""
+    dtype = torch.float64 if recipe.run.dtype == "float64" else torch.float32
+    network = build_network(recipe).to(device, dtype)
+    cost = _COSTS[recipe.learning.cost]()
+    if recipe.learning.algorithm == "backpropagation":
+        generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "feedforward"))
+        model = FeedForward(network, batch_norm=recipe.network.batch_norm, generator=generator)
+        return Backpropagation(model.to(device, dtype), cost)
+    settling = recipe.settling
+    phases = Phases(
+        settling.free_iterations,
+        settling.nudged_iterations,
+        settling.order,
+        settling.tolerance,
+        settling.nudged_reads,
+    )
+    return EquilibriumPropagation(
+        network, build_estimator(recipe.learning), cost, phases, warm_start=settling.warm_start
+    )
+
+
+def build_estimator(learning: LearningRecipe) -> Estimator:
+    """The recipe's EP estimator."""
+    if learning.estimator == "holomorphic":
+        return HolomorphicEP(learning.beta, learning.points)
+    return _ESTIMATORS[learning.estimator](learning.beta)
+
+
+def image_batches(
+    recipe: Recipe, data: Dataset, split: Split, device: torch.device, *, training: bool = False
+) -> Batches:
+    """Batches of a split as the recipe prepares them; shuffled and augmented for training."""
+    images = recipe.data
+    augmentation = Augmentation(
+        images.flip_probability,
+        images.crop_padding_pixels,
+        images.randaugment_operations,
+        images.randaugment_magnitude,
+    )
+    plain = not (
+        images.flip_probability or images.crop_padding_pixels or images.randaugment_operations
+    )
+    return Batches(
+        split,
+        batch_size=recipe.learning.batch_size,
+        preparation=Preparation.for_dataset(data, images.image_size),
+        augmentation=augmentation if training and not plain else None,
+        seed=recipe.seed,
+        shuffle=training,
+        device=device,
+        dtype=torch.float64 if recipe.run.dtype == "float64" else torch.float32,
+    )
+
+
+def _optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:
+    assert isinstance(model, HopfieldNetwork | FeedForward)
+    groups = parameter_groups(
+        model,
+        learning.learning_rate,
+        weight_learning_rates=learning.weight_learning_rates,
+        bias_learning_rates=learning.bias_learning_rates,
+    )
+    if learning.optimiser == "adam":
+        return torch.optim.Adam(
+            groups, lr=learning.learning_rate, weight_decay=learning.weight_decay
+        )
+    return torch.optim.SGD(
+        groups,
+        lr=learning.learning_rate,
+        momentum=learning.momentum,
+        nesterov=learning.nesterov,
+        weight_decay=learning.weight_decay,
+    )
+
+
+def _scheduler(optimiser: Optimizer, learning: LearningRecipe) -> LRScheduler | None:
+    if learning.schedule == "constant":
+        return None
+    return CosineAnnealingLR(optimiser, learning.epochs, eta_min=learning.final_learning_rate)

@@ -1,0 +1,177 @@
+"""Run a recipe: train, keep what is worth keeping, resume where it stopped."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from neurosim_ep.config import Recipe
+from neurosim_ep.experiments.build import Experiment, build
+from neurosim_ep.experiments.console import RunDisplay
+from neurosim_ep.experiments.run_folder import RunFolder, epoch_row
+from neurosim_ep.learning import (
+    EpochRecord,
+    Training,
+    evaluate,
+    load_checkpoint,
+    save_checkpoint,
+    write_text,
+)
+from neurosim_ep.plots import learning_curve
+
+
+@dataclass(frozen=True)
+class Result:
+    """Test accuracies of a run, in percent.
+
+    Attributes:
+        epochs: done.
+        last: after the last epoch.
+        best_by_validation: of the epoch with the best validation accuracy; None without one.
+        best_epoch: that epoch, counted from 1.
+        best_by_test: the best of all epochs on the test set, as the paper reports it; it is chosen
+            on what it is measured on, and so flatters.
+        seconds: of all epochs together.
+    """
+
+    epochs: int
+    last: float
+    best_by_validation: float | None
+    best_epoch: int | None
+    best_by_test: float
+    seconds: float
+
+
+def run(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    data_dir: Path | None = None,
+    resume: bool = False,
+    console: Console | None = None,
+    command: Sequence[str] = (),
+) -> Result:
+    """Train a recipe in a run folder.
+
+    The folder holds the resolved recipe, versions and machine, metrics per epoch, checkpoints, the
+    weights of the last and the best epoch, the result and the learning curve.
+
+    Args:
+        recipe: what to run.
+        folder: where; it must not hold a run yet, unless that run is resumed.
+        data_dir: folder with the data sets; see `neurosim_ep.data.load`.
+        resume: go on from the folder's checkpoint, to the same numbers as without the stop (bit for
+            bit on a CPU with the same number of threads); starts anew where there is none.
+        console: where to show progress; standard error by default.
+        command: recorded with the run; the process's own by default.
+
+    Raises:
+        ValueError: if the folder is taken, the recipe is not the resumed run's, data or device are
+            missing, a checkpoint is damaged, or the training diverges.
+    """
+    files, console = RunFolder(folder), console or Console(stderr=True)
+    if recipe.run.threads is not None:
+        torch.set_num_threads(recipe.run.threads)
+    started = resume and files.recipe.exists()
+    if started:
+        files.check_same(recipe)
+    else:
+        files.check_free()
+    experiment = build(recipe, data_dir, progress=console.is_terminal)
+    if not started:
+        files.start(recipe, command or sys.argv)
+    history: list[dict[str, Any]] = []
+    if started and files.checkpoint.exists():
+        history = _restore(experiment.training, files.checkpoint)
+    with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
+        _train(experiment, files, history, display)
+    result = summarise(history)
+    write_text(files.result, json.dumps(result.__dict__, indent=2) + "\n")
+    learning_curve(history, files.curve, title=recipe.name)
+    return result
+
+
+def _train(
+    experiment: Experiment,
+    files: RunFolder,
+    history: list[dict[str, Any]],
+    display: RunDisplay,
+) -> None:
+    training, interval_s = experiment.training, experiment.recipe.run.checkpoint_interval_s
+    saved_at = time.monotonic()
+
+    def on_batch(training: Training) -> None:
+        nonlocal saved_at
+        display.on_batch(training)
+        if time.monotonic() - saved_at >= interval_s:
+            save_checkpoint(files.checkpoint, _state(training, history))
+            saved_at = time.monotonic()
+
+    while training.epoch < experiment.recipe.learning.epochs:
+        start = time.perf_counter()
+        rate = training.optimiser.param_groups[0]["lr"]
+        summary = training.run_epoch(on_batch)
+        record = EpochRecord(training.epoch, summary, None, None, rate, 0.0)
+        record = _evaluated(record, experiment)
+        record = replace(record, seconds=time.perf_counter() - start)
+        history.append(epoch_row(record))
+        weights = training.method.model.state_dict()
+        if _best_epoch(history) == record.epoch:
+            save_checkpoint(files.best, weights)
+        save_checkpoint(files.last, weights)
+        save_checkpoint(files.checkpoint, _state(training, history))
+        saved_at = time.monotonic()
+        files.write_metrics(history)
+        display.on_epoch(record)
+
+
+def _evaluated(record: EpochRecord, experiment: Experiment) -> EpochRecord:
+    method, validation = experiment.training.method, experiment.validation
+    return replace(
+        record,
+        validation=evaluate(method, validation.epoch(0)) if validation else None,
+        test=evaluate(method, experiment.test.epoch(0)),
+    )
+
+
+def _state(training: Training, history: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"training": training.state_dict(), "history": history}
+
+
+def _restore(training: Training, path: Path) -> list[dict[str, Any]]:
+    state = load_checkpoint(path)
+    try:
+        training.load_state_dict(state["training"])
+        history: list[dict[str, Any]] = state["history"]
+    except (KeyError, RuntimeError, TypeError, ValueError):
+        raise ValueError(f"{path}: does not fit the recipe of its run folder") from None
+    return history
+
+
+def _best_epoch(history: Sequence[dict[str, Any]]) -> int:
+    """Epoch with the highest validation accuracy, the lower cost deciding; without, the last."""
+    if history[0]["validation_accuracy_percent"] is None:
+        return int(history[-1]["epoch"])
+    best = max(history, key=lambda r: (r["validation_accuracy_percent"], -r["validation_cost"]))
+    return int(best["epoch"])
+
+
+def summarise(history: Sequence[dict[str, Any]]) -> Result:
+    """Accuracies of a run from its metrics, one row per epoch."""
+    validated = history[0]["validation_accuracy_percent"] is not None
+    best = _best_epoch(history) if validated else None
+    accuracy = {row["epoch"]: row["test_accuracy_percent"] for row in history}
+    return Result(
+        epochs=len(history),
+        last=accuracy[len(history)],
+        best_by_validation=accuracy[best] if best else None,
+        best_epoch=best,
+        best_by_test=max(accuracy.values()),
+        seconds=sum(row["seconds"] for row in history),
+    )

@@ -1,0 +1,154 @@
+"""What a run leaves behind, and how it is found again."""
+
+import csv
+import io
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosim_ep.config import Recipe, RecipeError, dump_recipe, load_recipe
+from neurosim_ep.learning import EpochRecord, Summary, write_text
+
+_LIBRARIES = ("neurosim-ep", "torch", "numpy", "kornia", "scikit-learn", "pydantic")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Places of one run's files.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, with its seed."""
+        return self.path / "recipe.toml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, machine, command."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line per epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the training stands."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def last(self) -> Path:
+        """Weights after the last finished epoch."""
+        return self.path / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the epoch with the best validation accuracy."""
+        return self.path / "best.pt"
+
+    @property
+    def result(self) -> Path:
+        """Accuracies of the finished run, last and best apart."""
+        return self.path / "result.json"
+
+    @property
+    def curve(self) -> Path:
+        """The learning curve as a picture."""
+        return self.path / "learning-curve.png"
+
+    def check_free(self) -> None:
+        """A new run needs a folder without one.
+
+        Raises:
+            ValueError: if there already is a run in the folder.
+        """
+        if self.recipe.exists():
+            raise ValueError(
+                f"{self.path}: there is a run in this folder; resume it or choose another folder"
+            )
+
+    def start(self, recipe: Recipe, command: Sequence[str]) -> None:
+        """Make the folder and record what will run in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        environment = describe_environment() | {"command": list(command), "seed": recipe.seed}
+        write_text(self.environment, json.dumps(environment, indent=2) + "\n")
+        write_text(self.recipe, dump_recipe(recipe))
+
+    def check_same(self, recipe: Recipe) -> None:
+        """A run can only be resumed with the recipe that it was started with.
+
+        Raises:
+            ValueError: naming the first field that differs.
+        """
+        mine, theirs = _flat(self.load_recipe().model_dump()), _flat(recipe.model_dump())
+        for field, value in theirs.items():
+            if mine.get(field) != value and not field.startswith("run."):
+                raise ValueError(
+                    f"{field}: {value!r} is not allowed; the run in {self.path} was started with "
+                    f"{mine.get(field)!r}"
+                )
+
+    def load_recipe(self) -> Recipe:
+        """The recipe of the run in this folder.
+
+        Raises:
+            ValueError: if there is none, or it is damaged.
+        """
+        if not self.recipe.is_file():
+            raise RecipeError(f"{self.path}: not a run folder; it must hold recipe.toml")
+        return load_recipe(self.recipe)
+
+    def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
+        """Replace the metrics file by these epochs."""
+        if not history:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        write_text(self.metrics, text.getvalue())
+
+
+def epoch_row(record: EpochRecord) -> dict[str, Any]:
+    """One epoch as a flat row; units in the names, empty where there is nothing."""
+    row: dict[str, Any] = {"epoch": record.epoch, "learning_rate": record.learning_rate}
+    for split in ("train", "validation", "test"):
+        summary: Summary | None = getattr(record, split)
+        values = asdict(summary) if summary else dict.fromkeys(Summary.__dataclass_fields__)
+        row |= {f"{split}_{name}": value for name, value in values.items()}
+    return row | {"seconds": round(record.seconds, 3)}
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions and machine, as they are recorded with every run."""
+    cuda = torch.cuda.is_available()
+    return {
+        "versions": {name: version(name) for name in _LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+    }
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,54 @@
+"""How the network learns: EP estimators, gradients, optimisers, the training loop."""
+
+from neurosim_ep.learning.checkpoint import load_checkpoint, save_checkpoint, write_text
+from neurosim_ep.learning.estimators import (
+    CenteredEP,
+    Estimator,
+    HolomorphicEP,
+    NegativeEP,
+    PositiveEP,
+    RandomSignEP,
+    Term,
+)
+from neurosim_ep.learning.gradients import (
+    Contrast,
+    Phases,
+    accumulate_contrast,
+    departure,
+    equilibrium_gradient,
+    truncated_backpropagation,
+)
+from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method, Report
+from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.learning.totals import Summary, Totals
+from neurosim_ep.learning.training import EpochRecord, Training, evaluate, train
+
+__all__ = [
+    "Backpropagation",
+    "CenteredEP",
+    "Contrast",
+    "EpochRecord",
+    "EquilibriumPropagation",
+    "Estimator",
+    "HolomorphicEP",
+    "Method",
+    "NegativeEP",
+    "Phases",
+    "PositiveEP",
+    "RandomSignEP",
+    "Report",
+    "Summary",
+    "Term",
+    "Totals",
+    "Training",
+    "accumulate_contrast",
+    "departure",
+    "equilibrium_gradient",
+    "evaluate",
+    "load_checkpoint",
+    "parameter_groups",
+    "save_checkpoint",
+    "train",
+    "truncated_backpropagation",
+    "write_text",
+]

@@ -1,0 +1,42 @@
+"""Files that are either the old one or the new one, never half of either."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file beside its place and rename it there."""
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Save tensors and plain numbers, so that a kill at any moment leaves a whole file."""
+    beside = path.with_name(f".{path.name}.part")
+    with beside.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Load a checkpoint; only tensors and plain containers are accepted, no code is run.
+
+    Raises:
+        ValueError: if the file is missing, damaged or not a checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else "damaged or foreign"
+        raise ValueError(f"{path}: {reason}; must be a checkpoint of neurosim-ep") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: damaged or foreign; must be a checkpoint of neurosim-ep")
+    return state

@@ -1,0 +1,229 @@
+"""The training loop: epochs of batches, resumable after any batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from neurosim_ep.data import Augmentation, Batches, Dataset, Preparation, derive_seed
+from neurosim_ep.learning.estimators import CenteredEP, Estimator
+from neurosim_ep.learning.gradients import Phases
+from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method
+from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.learning.totals import Summary, Totals
+from neurosim_ep.models import Cost, FeedForward, HopfieldNetwork, SquaredError
+
+OnBatch = Callable[["Training"], None]
+
+
+class Training:
+    """A model in training: what one more batch needs, and what a checkpoint must hold.
+
+    Args:
+        method: the model and how it learns.
+        optimiser: any of ``torch.optim``, over the model's parameters.
+        batches: the training images; order and augmentation depend on seed, epoch and batch alone.
+        scheduler: stepped after every epoch.
+        clip_norm: scale all gradients down together to this global norm where it is larger.
+        seed: of whatever else is drawn while training (the sign of random-sign EP).
+
+    Attributes:
+        epoch: epochs done.
+        batch: batches done in the present epoch.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        optimiser: Optimizer,
+        batches: Batches,
+        *,
+        scheduler: LRScheduler | None = None,
+        clip_norm: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.method, self.optimiser, self.batches = method, optimiser, batches
+        self.scheduler, self.clip_norm, self.seed = scheduler, clip_norm, seed
+        self.epoch = 0
+        self.batch = 0
+        self.totals = Totals()
+
+    def run_epoch(self, on_batch: OnBatch | None = None) -> Summary:
+        """Train to the end of the present epoch, from wherever it stands.
+
+        Args:
+            on_batch: called after every batch, when the training may be saved.
+
+        Raises:
+            ValueError: if the settling or the cost diverges.
+        """
+        parameters = list(self.method.model.parameters())
+        for images, labels in self.batches.epoch(self.epoch, self.batch):
+            draw = torch.Generator().manual_seed(
+                derive_seed(self.seed, self.epoch, self.batch, "estimator")
+            )
+            self.totals.add(self.method.step(images, labels, draw))
+            if self.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            self.optimiser.step()
+            self.batch += 1
+            if on_batch is not None:
+                on_batch(self)
+        summary = self.totals.summary()
+        if self.scheduler is not None:
+            self.scheduler.step()
+        self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
+        self.method.carry(None)
+        return summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next batch depends on: tensors and plain numbers."""
+        return {
+            "model": self.method.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "carried": self.method.carried(),
+            "totals": self.totals.state_dict(),
+            "epoch": self.epoch,
+            "batch": self.batch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where the saved training stood."""
+        device = next(self.method.model.parameters()).device
+        self.method.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        carried: list[Tensor] | None = state["carried"]
+        self.method.carry(None if carried is None else [t.to(device) for t in carried])
+        self.totals.load_state_dict(state["totals"], device)
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+
+def evaluate(method: Method, batches: Iterable[tuple[Tensor, Tensor]]) -> Summary:
+    """Answer all batches without learning.
+
+    Raises:
+        ValueError: if there is no batch, or the settling diverges.
+    """
+    totals = Totals()
+    for images, labels in batches:
+        totals.add(method.evaluate(images, labels))
+    return totals.summary()
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a training.
+
+    Attributes:
+        epoch: counted from 1.
+        train: while the weights changed, on augmented images.
+        validation, test: after the epoch; None where there is no such split.
+        learning_rate: of the first parameter group, during the epoch.
+        seconds: training and evaluation together.
+    """
+
+    epoch: int
+    train: Summary
+    validation: Summary | None
+    test: Summary | None
+    learning_rate: float
+    seconds: float
+
+
+def train(
+    model: HopfieldNetwork | FeedForward,
+    data: Dataset,
+    *,
+    estimator: Estimator | None = None,
+    cost: Cost | None = None,
+    phases: Phases | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 0.03,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = 1.0,
+    optimiser: Optimizer | None = None,
+    scheduler: LRScheduler | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> list[EpochRecord]:
+    """Train a model in memory; `neurosim_ep.experiments.run` does the same with a run folder.
+
+    Args:
+        model: a Hopfield network learns by EP, its feed-forward counterpart by backpropagation; on
+            its own device, in its own dtype.
+        data: trained on ``data.train``, tested on ``data.test`` after every epoch.
+        estimator: of EP; centered at beta 0.1 by default.
+        cost: squared error by default.
+        phases: how EP settles; the paper's 120 + 50 iterations by default.
+        epochs, batch_size: of the training.
+        learning_rate, momentum, weight_decay: of SGD with Nesterov momentum, annealed to zero by a
+            cosine; used where no optimiser is given.
+        clip_norm: see `Training`.
+        optimiser, scheduler: any of ``torch.optim``.
+        augmentation: of the training images.
+        seed: of the order of images and of the augmentation.
+        on_epoch: called after every epoch.
+
+    Returns:
+        One record per epoch.
+
+    Raises:
+        ValueError: if an argument is out of range or the training diverges.
+    """
+    cost = cost or SquaredError()
+    method: Method
+    if isinstance(model, HopfieldNetwork):
+        method = EquilibriumPropagation(
+            model, estimator or CenteredEP(0.1), cost, phases or Phases()
+        )
+        image_size = model.layers[0].shape[-1]
+    else:
+        method, image_size = Backpropagation(model, cost), model.image_size
+    if optimiser is None:
+        optimiser = torch.optim.SGD(
+            parameter_groups(model, learning_rate),
+            lr=learning_rate,
+            momentum=momentum,
+            nesterov=momentum > 0.0,
+            weight_decay=weight_decay,
+        )
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
+    first = next(model.parameters())
+    preparation = Preparation.for_dataset(data, image_size)
+    where: dict[str, Any] = {"device": first.device, "dtype": first.dtype, "seed": seed}
+    batches = Batches(
+        data.train,
+        batch_size=batch_size,
+        preparation=preparation,
+        augmentation=augmentation,
+        **where,
+    )
+    test = Batches(
+        data.test, batch_size=batch_size, preparation=preparation, shuffle=False, **where
+    )
+    training = Training(
+        method, optimiser, batches, scheduler=scheduler, clip_norm=clip_norm, seed=seed
+    )
+    records = []
+    for _ in range(epochs):
+        start, rate = time.perf_counter(), optimiser.param_groups[0]["lr"]
+        summary = training.run_epoch()
+        tested = evaluate(method, test.epoch(0))
+        seconds = time.perf_counter() - start
+        records.append(EpochRecord(training.epoch, summary, None, tested, rate, seconds))
+        if on_epoch is not None:
+            on_epoch(records[-1])
+    return records

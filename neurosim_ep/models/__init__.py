@@ -1,0 +1,36 @@
+"""What the network is: layers, edges, energy, costs, and the networks of the paper."""
+
+from neurosim_ep.models.activations import Activation, Linear, ReLUAlpha, Sigmoid
+from neurosim_ep.models.costs import Cost, CrossEntropy, SquaredError
+from neurosim_ep.models.feedforward import FeedForward
+from neurosim_ep.models.geometry import Convolution, Dense, Geometry, Identity, PooledConvolution
+from neurosim_ep.models.initialisation import initialise
+from neurosim_ep.models.network import Edge, HopfieldNetwork, Layer
+from neurosim_ep.models.storage import ExactStorage, NoStorage, Storage
+from neurosim_ep.models.zoo import hopfield_resnet13, mlp, vgg5
+
+__all__ = [
+    "Activation",
+    "Convolution",
+    "Cost",
+    "CrossEntropy",
+    "Dense",
+    "Edge",
+    "ExactStorage",
+    "FeedForward",
+    "Geometry",
+    "HopfieldNetwork",
+    "Identity",
+    "Layer",
+    "Linear",
+    "NoStorage",
+    "PooledConvolution",
+    "ReLUAlpha",
+    "Sigmoid",
+    "SquaredError",
+    "Storage",
+    "hopfield_resnet13",
+    "initialise",
+    "mlp",
+    "vgg5",
+]

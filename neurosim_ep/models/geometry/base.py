@@ -1,0 +1,77 @@
+"""What every geometry answers: how states unroll into the vectors that a storage reads.
+
+A geometry describes one linear operation from the pre layer's state to currents, and what is done
+with those currents digitally before they reach the post layer (pooling, or nothing).  It says it in
+two ways that agree: as fused tensor operations on a weight tensor (`linear`, `transposed`,
+`correlation`), for exact storages, and as unrolled vectors times a matrix (`unroll`, `fold`,
+`matrix`), for storages made of arrays.  Shapes below leave out the batch.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+class Geometry(ABC):
+    """One kind of connection between a pre layer and a post layer.
+
+    Attributes:
+        pre_shape: shape of the pre layer's state.
+        post_shape: shape of the post layer's state.
+        linear_shape: shape of the currents before pooling; equals ``post_shape`` without pooling.
+        weight_shape: shape of the weight tensor; None for an edge without weights.
+        fan_in: number of pre units that one current sums over; the initialisation scales with it.
+        pooled: whether `pool` does anything.
+        memory_format: of the weight tensor; states follow it.
+    """
+
+    pre_shape: Shape
+    post_shape: Shape
+    linear_shape: Shape
+    weight_shape: Shape | None
+    fan_in: int
+    pooled: bool = False
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    @abstractmethod
+    def linear(self, pre: Tensor, weight: Tensor) -> Tensor:
+        """Forward read: states (B, *pre_shape) to currents (B, *linear_shape)."""
+
+    @abstractmethod
+    def transposed(self, currents: Tensor, weight: Tensor) -> Tensor:
+        """Transposed read: (B, *linear_shape) to currents of the pre layer (B, *pre_shape)."""
+
+    @abstractmethod
+    def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:
+        """Sum over batch and positions of the outer products of both sides, in weight_shape."""
+
+    @abstractmethod
+    def unroll(self, pre: Tensor) -> Tensor:
+        """Vectors that drive an array's rows: (B, *pre_shape) to (B, positions, rows)."""
+
+    @abstractmethod
+    def fold(self, rows: Tensor) -> Tensor:
+        """Adjoint of `unroll`: (B, positions, rows) to (B, *pre_shape), overlaps added."""
+
+    @abstractmethod
+    def matrix(self, weight: Tensor) -> Tensor:
+        """Weight tensor as an array's matrix (rows, columns) = (fan-in, outputs); a view or copy."""
+
+    def to_columns(self, currents: Tensor) -> Tensor:
+        """Currents (B, *linear_shape) as column vectors (B, positions, columns)."""
+        return currents.flatten(2).transpose(1, 2)
+
+    def from_columns(self, columns: Tensor) -> Tensor:
+        """Column vectors (B, positions, columns) as currents (B, *linear_shape)."""
+        return columns.transpose(1, 2).reshape(columns.shape[0], *self.linear_shape)
+
+    def pool(self, currents: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Currents (B, *linear_shape) to (B, *post_shape), and the winners' positions if any."""
+        return currents, None
+
+    def unpool(self, post: Tensor, winners: Tensor | None) -> Tensor:
+        """Adjoint of `pool` at given winners: (B, *post_shape) to (B, *linear_shape)."""
+        return post

@@ -1,0 +1,147 @@
+"""Convolution, with any stride and padding, and convolution followed by 2x2 max pooling."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neurosim_ep.models.geometry.base import Geometry, Shape
+
+
+class Convolution(Geometry):
+    """Convolution edge; weights are (out_channels, in_channels, kernel, kernel).
+
+    Args:
+        pre_shape: (channels, height, width) of the pre layer.
+        out_channels: channels of the post layer.
+        kernel: side of the square kernel.
+        stride: step of the kernel in both directions.
+        padding: zero padding on every side.
+
+    Raises:
+        ValueError: if a number is out of range, or the kernel does not fit into the padded state.
+    """
+
+    # Measured on a CPU: convolutions up to 2x, pooling 10x as fast as with contiguous channels.
+    memory_format = torch.channels_last
+
+    def __init__(
+        self, pre_shape: Shape, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+    ) -> None:
+        if len(pre_shape) != 3 or min(pre_shape) < 1:
+            raise ValueError(
+                f"pre_shape: {pre_shape} is not allowed; must be (channels, height, width), each at "
+                "least 1"
+            )
+        for name, value, least in (
+            ("out_channels", out_channels, 1),
+            ("kernel", kernel, 1),
+            ("stride", stride, 1),
+            ("padding", padding, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name}: {value} is not allowed; must be at least {least}")
+        channels, *size = pre_shape
+        if min(size) + 2 * padding < kernel:
+            raise ValueError(
+                f"kernel: {kernel} is not allowed; must be at most {min(size) + 2 * padding}, the "
+                "padded size of the pre layer"
+            )
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+        out = tuple((side + 2 * padding - kernel) // stride + 1 for side in size)
+        # Rows and columns of the pre layer that the last kernel position does not reach.
+        self._beyond = tuple(
+            side - ((o - 1) * stride - 2 * padding + kernel)
+            for side, o in zip(size, out, strict=True)
+        )
+        self.pre_shape = tuple(pre_shape)
+        self.post_shape = self.linear_shape = (out_channels, *out)
+        self.weight_shape = (out_channels, channels, kernel, kernel)
+        self.fan_in = channels * kernel * kernel
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.pre_shape}, {self.linear_shape[0]}, kernel={self.kernel}, "
+            f"stride={self.stride}, padding={self.padding})"
+        )
+
+    def linear(self, pre: Tensor, weight: Tensor) -> Tensor:
+        """Convolution of the states with the weights."""
+        return F.conv2d(pre, weight, stride=self.stride, padding=self.padding)
+
+    def transposed(self, currents: Tensor, weight: Tensor) -> Tensor:
+        """Transposed convolution, the adjoint of `linear`."""
+        return F.conv_transpose2d(
+            currents,
+            weight,
+            stride=self.stride,
+            padding=self.padding,
+            output_padding=self._beyond,
+        )
+
+    def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:
+        """Gradient of ``<currents, linear(pre)>`` with respect to the weights."""
+        out_channels, in_channels, *_ = self.weight_shape or ()
+        return torch.nn.grad.conv2d_weight(
+            pre,
+            (out_channels, in_channels, self.kernel, self.kernel),
+            currents,
+            stride=self.stride,
+            padding=self.padding,
+        )
+
+    def unroll(self, pre: Tensor) -> Tensor:
+        """Patches: (B, C, H, W) to (B, positions, C * kernel * kernel)."""
+        patches = F.unfold(pre, self.kernel, stride=self.stride, padding=self.padding)
+        return patches.transpose(1, 2)
+
+    def fold(self, rows: Tensor) -> Tensor:
+        """Overlapping patches added: (B, positions, C * kernel * kernel) to (B, C, H, W)."""
+        return F.fold(
+            rows.transpose(1, 2),
+            self.pre_shape[1:],
+            self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+        )
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """(in_channels * kernel * kernel, out_channels), a view."""
+        return weight.flatten(1).T
+
+
+class PooledConvolution(Convolution):
+    """Convolution followed by 2x2 max pooling (VGG5's edges; arXiv 2509.26003, equation 7).
+
+    The winners of the forward read decide where the transposed read puts the post layer's state
+    (un-pooling, the paper's P^-1 in equation 8).  Of complex currents the largest real part wins.
+    """
+
+    pooled = True
+
+    def __init__(
+        self, pre_shape: Shape, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+    ) -> None:
+        super().__init__(pre_shape, out_channels, kernel, stride, padding)
+        _, height, width = self.linear_shape
+        if min(height, width) < 2:
+            raise ValueError(
+                f"pre_shape: {pre_shape} is not allowed; must leave at least 2x2 currents to pool, "
+                f"not {height}x{width}"
+            )
+        self.post_shape = (out_channels, height // 2, width // 2)
+
+    def pool(self, currents: Tensor) -> tuple[Tensor, Tensor]:
+        """Largest of each 2x2 window, and its flat position (B, C, H/2, W/2) in the H x W plane."""
+        if not currents.is_complex():
+            return F.max_pool2d(currents, 2, return_indices=True)
+        _, winners = F.max_pool2d(currents.real, 2, return_indices=True)
+        return currents.flatten(2).gather(2, winners.flatten(2)).view(winners.shape), winners
+
+    def unpool(self, post: Tensor, winners: Tensor | None) -> Tensor:
+        """Each state at its winner's position, zeros elsewhere."""
+        if winners is None:
+            raise ValueError("winners: None is not allowed; must come from pool()")
+        if post.is_complex():
+            parts = torch.view_as_real(post).unbind(-1)
+            return torch.complex(*(self.unpool(part.contiguous(), winners) for part in parts))
+        return F.max_unpool2d(post, winners, 2, output_size=self.linear_shape[1:])

@@ -1,0 +1,110 @@
+"""What holds an edge's weights and reads them: the half of an edge that a crossbar replaces.
+
+Settling and learning only call the methods of `Storage`; whether a tensor or a set of arrays
+answers, they never ask.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from neurosim_ep.models.geometry import Geometry
+
+
+class Storage(nn.Module):
+    """Weights of one edge, readable in both directions and locally updatable.
+
+    Attributes:
+        geometry: how states unroll into what the storage reads.
+    """
+
+    geometry: Geometry
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+
+    def forward_read(self, pre: Tensor) -> Tensor:
+        """Currents (B, *linear_shape) for pre states (B, *pre_shape)."""
+        raise NotImplementedError
+
+    def transposed_read(self, currents: Tensor) -> Tensor:
+        """Currents (B, *pre_shape) for driven columns (B, *linear_shape), by the same weights."""
+        raise NotImplementedError
+
+    def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
+        """Add the gradient of ``-sum_b <post_b, read(pre_b)>`` to what the optimiser will use.
+
+        Args:
+            pre: pre states (B, *pre_shape).
+            post: post states before pooling (B, *linear_shape), each image scaled by its
+                coefficient (`neurosim_ep.learning`: one weighted equilibrium per image).
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        """The geometry, for printing."""
+        return repr(self.geometry)
+
+
+class ExactStorage(Storage):
+    """A weight tensor, read by fused tensor operations in the tensor's own precision.
+
+    Complex states (holomorphic EP) are read as their real and imaginary parts in one batch, as two
+    reads of one array would be.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        if geometry.weight_shape is None:
+            raise ValueError(f"geometry: {geometry!r} is not allowed; must have weights")
+        weight = torch.empty(geometry.weight_shape, memory_format=geometry.memory_format)
+        self.weight = nn.Parameter(weight.zero_())
+
+    def forward_read(self, pre: Tensor) -> Tensor:
+        """``linear(pre)``."""
+        if pre.is_complex():
+            return _as_complex(self.geometry.linear(_as_real(pre), self.weight))
+        return self.geometry.linear(pre, self.weight)
+
+    def transposed_read(self, currents: Tensor) -> Tensor:
+        """``transposed(currents)``."""
+        if currents.is_complex():
+            return _as_complex(self.geometry.transposed(_as_real(currents), self.weight))
+        return self.geometry.transposed(currents, self.weight)
+
+    def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
+        """Subtract the (real part of the) correlation from ``weight.grad``."""
+        if pre.is_complex() or post.is_complex():
+            # Re(sum pre * post), without conjugation: the derivative of a holomorphic energy.
+            pre = torch.cat([pre.real, pre.imag])
+            post = torch.cat([post.real, -post.imag])
+        gradient = self.geometry.correlation(pre, post).neg_()
+        if self.weight.grad is None:
+            self.weight.grad = gradient
+        else:
+            self.weight.grad += gradient
+
+
+class NoStorage(Storage):
+    """The storage of an edge without weights: what is read is what was driven."""
+
+    def forward_read(self, pre: Tensor) -> Tensor:
+        """The geometry's fixed map."""
+        return self.geometry.linear(pre, pre)
+
+    def transposed_read(self, currents: Tensor) -> Tensor:
+        """The adjoint of the geometry's fixed map."""
+        return self.geometry.transposed(currents, currents)
+
+    def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
+        """Nothing to learn."""
+
+
+def _as_real(states: Tensor) -> Tensor:
+    return torch.cat([states.real, states.imag])
+
+
+def _as_complex(parts: Tensor) -> Tensor:
+    return torch.complex(*parts.chunk(2))

@@ -1,0 +1,152 @@
+"""The settling loop: s <- activation(-dE/ds), group by group, free or nudged.
+
+With all other layers fixed, one such update minimises F = sum potential(s) + E over its layer, so
+that an order whose groups are mutually unconnected makes F fall (see `neurosim_ep.settling`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neurosim_ep.models import Activation, Cost, HopfieldNetwork
+from neurosim_ep.settling.order import update_groups
+from neurosim_ep.settling.reads import DeltaReads, FullReads
+from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
+
+MAX_ITERATIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Nudge:
+    """Pull of the cost on the output layer.
+
+    Attributes:
+        cost: its gradient is added to the energy's.
+        targets: (B, num_outputs).
+        beta: nudging of every image (B, 1), real or complex.
+    """
+
+    cost: Cost
+    targets: Tensor
+    beta: Tensor
+
+
+class Settling:
+    """States on their way to equilibrium.
+
+    Currents from the input, and the biases, do not change while settling: they are summed once.
+
+    Args:
+        network: the network; its storages are read, never changed.
+        states: where to start, one tensor (B, *shape) per layer; the list is taken over.
+        order: see `update_groups`.
+        nudge: None in the free phase.
+        free: the free states, for delta reads; None reads whole states.  ``states`` may then hold
+            several phases, each a copy of the free batch.
+        copies: how many phases the batch holds; the input's currents are read for one of them.
+    """
+
+    def __init__(
+        self,
+        network: HopfieldNetwork,
+        states: list[Tensor],
+        order: str,
+        nudge: Nudge | None = None,
+        free: Sequence[Tensor] | None = None,
+        copies: int = 1,
+    ) -> None:
+        self.states = states
+        self.iterations = 0
+        self._groups = update_groups(network, order)
+        self._output = network.output
+        self._nudge = nudge
+        self._activations: list[Activation] = [layer.activation for layer in network.layers]
+        edges = network.edge_list()
+        settling = [n for n, edge in enumerate(edges) if 0 not in (edge.pre, edge.post)]
+        self._into = {
+            layer: [n for n in settling if edges[n].post == layer] for layer in network.free_layers
+        }
+        self._out_of = {
+            layer: [n for n in settling if edges[n].pre == layer] for layer in network.free_layers
+        }
+        self._constant = _constant_currents(network, states, copies)
+        self._versions = [0] * len(states)
+        if free is None:
+            self._reads = FullReads(edges, states, self._versions)
+        else:
+            self._reads = DeltaReads(edges, states, self._versions, free, settling)
+
+    def iterate(self) -> None:
+        """Update every free layer once, group by group."""
+        for group in self._groups:
+            updated = [self._update(layer) for layer in group]
+            for layer, state in zip(group, updated, strict=True):
+                self.states[layer] = state
+                self._versions[layer] += 1
+        self.iterations += 1
+
+    def _update(self, layer: int) -> Tensor:
+        """New state of one layer from the present states (arXiv 2509.26003, equations 3, 10, 11)."""
+        reads = [self._reads.forward(n) for n in self._into[layer]]
+        reads += [self._reads.transposed(n) for n in self._out_of[layer]]
+        constant = self._constant[layer]
+        if reads:
+            current = reads[0] + constant
+            for read in reads[1:]:
+                current += read
+        else:
+            current = constant.expand_as(self.states[layer]).clone()
+        if self._nudge is not None and layer == self._output:
+            nudge = self._nudge
+            current = current - nudge.beta * nudge.cost.gradient(self.states[layer], nudge.targets)
+        activation = self._activations[layer]
+        return activation(current) if torch.is_grad_enabled() else activation.apply_(current)
+
+    def run(self, iterations: int, tolerance: float | None = None) -> States:
+        """Iterate to the count, or until every image's residual is within the tolerance.
+
+        Raises:
+            ValueError: if the states are no longer finite.
+        """
+        residual = None
+        for remaining in range(iterations, 0, -1):
+            # Old states are replaced, never overwritten: holding them costs no copy.
+            measured = tolerance is not None or remaining == 1
+            before = list(self.states) if measured else None
+            self.iterate()
+            if before is not None:
+                residual = relative_change(before, self.states)
+                if tolerance is not None and bool((residual <= tolerance).all()):
+                    break
+        assert residual is not None
+        if not bool(residual.isfinite().all()):
+            raise ValueError(
+                f"settling: states are not finite after {self.iterations} iterations; the network "
+                "diverges (smaller gains, a smaller beta or a bounded activation settle)"
+            )
+        return States(
+            self.states, residual, self.iterations, tolerance or UNSETTLED_RESIDUAL
+        )
+
+
+def _constant_currents(
+    network: HopfieldNetwork, states: Sequence[Tensor], copies: int
+) -> list[Tensor]:
+    """Bias plus all currents from the input, per layer; the input's own place stays empty."""
+    images = states[0][: states[0].shape[0] // copies]
+    constant = [images.new_zeros(())] + [network.bias_current(i) for i in network.free_layers]
+    for edge in network.edge_list():
+        if edge.pre == 0:
+            current, _ = edge.geometry.pool(edge.storage.forward_read(images))
+        elif edge.post == 0:
+            # A pooled edge into the input has no fixed winners and cannot be summed in advance.
+            if edge.geometry.pooled:
+                raise ValueError(f"edges: {edge.pre} -> 0 is pooled; must start at the input")
+            current = edge.storage.transposed_read(images)
+        else:
+            continue
+        layer = edge.other(0)
+        constant[layer] = constant[layer] + torch.cat([current] * copies)
+    return constant

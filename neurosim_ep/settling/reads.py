@@ -1,0 +1,118 @@
+"""How a settling reads its edges: the whole state, or only its change against the free state.
+
+Both kinds answer the same two questions for an edge that connects two settling layers: the currents
+into its post layer and into its pre layer.  A pooled edge's forward read serves both (its winners
+decide where the transposed read un-pools), and is made again only when the pre layer has changed.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from neurosim_ep.models import Edge
+
+Pooled = tuple[int, Tensor, Tensor | None]
+
+
+class FullReads:
+    """Every read drives the arrays with the whole state.
+
+    Args:
+        edges: all edges of the network.
+        states: the states that settle, one tensor per layer; read anew at every call.
+        versions: how often each layer's state has been replaced; settling counts it up.
+    """
+
+    def __init__(
+        self, edges: Sequence[Edge], states: list[Tensor], versions: list[int]
+    ) -> None:
+        self.edges, self.states, self.versions = edges, states, versions
+        self._pooled: dict[int, Pooled] = {}
+
+    def forward(self, number: int) -> Tensor:
+        """Currents of edge ``number`` into its post layer (B, *post_shape)."""
+        edge = self.edges[number]
+        if not edge.geometry.pooled:
+            return self._linear(number)
+        return self._pool(number)[1]
+
+    def transposed(self, number: int) -> Tensor:
+        """Currents of edge ``number`` into its pre layer (B, *pre_shape)."""
+        edge = self.edges[number]
+        post = self.states[edge.post]
+        winners = self._pool(number)[2] if edge.geometry.pooled else None
+        return self._adjoint(number, edge.geometry.unpool(post, winners))
+
+    def _pool(self, number: int) -> Pooled:
+        """Pooled currents and winners for the present pre state, read once per state."""
+        edge = self.edges[number]
+        version = self.versions[edge.pre]
+        held = self._pooled.get(number)
+        if held is None or held[0] != version:
+            held = (version, *edge.geometry.pool(self._linear(number)))
+            self._pooled[number] = held
+        return held
+
+    def _linear(self, number: int) -> Tensor:
+        edge = self.edges[number]
+        return edge.storage.forward_read(self.states[edge.pre])
+
+    def _adjoint(self, number: int, currents: Tensor) -> Tensor:
+        return self.edges[number].storage.transposed_read(currents)
+
+
+class DeltaReads(FullReads):
+    """Reads drive the arrays with the state's change against the free state.
+
+    Reads are linear, so ``free currents + read(state - free state)`` is the full read in exact
+    arithmetic; in limited arithmetic, noise and converter range now scale with the small change.
+    A pooled edge holds its free currents before pooling, and un-pools both states before their
+    difference is read.
+
+    Args:
+        edges, states, versions: as for `FullReads`; the batch may hold several phases, each a copy
+            of the free batch.
+        free: the free states, one tensor (B, *shape) per layer.
+        numbers: the edges that will be read, those between settling layers.
+    """
+
+    def __init__(
+        self,
+        edges: Sequence[Edge],
+        states: list[Tensor],
+        versions: list[int],
+        free: Sequence[Tensor],
+        numbers: Sequence[int],
+    ) -> None:
+        super().__init__(edges, states, versions)
+        self._free = free
+        free_reads = FullReads(edges, list(free), [0] * len(free))
+        # Per edge: the free state's currents before pooling, what it drove backwards, and its
+        # currents into the pre layer.
+        self._forward: dict[int, Tensor] = {}
+        self._driven: dict[int, Tensor] = {}
+        self._backward: dict[int, Tensor] = {}
+        for number in numbers:
+            edge = edges[number]
+            linear = free_reads._linear(number)
+            winners = edge.geometry.pool(linear)[1] if edge.geometry.pooled else None
+            driven = edge.geometry.unpool(free[edge.post], winners)
+            self._forward[number], self._driven[number] = linear, driven
+            self._backward[number] = free_reads._adjoint(number, driven)
+
+    def _linear(self, number: int) -> Tensor:
+        edge = self.edges[number]
+        change = _minus(self.states[edge.pre], self._free[edge.pre])
+        return _plus(edge.storage.forward_read(change), self._forward[number])
+
+    def _adjoint(self, number: int, currents: Tensor) -> Tensor:
+        change = _minus(currents, self._driven[number])
+        return _plus(self.edges[number].storage.transposed_read(change), self._backward[number])
+
+
+def _minus(phases: Tensor, free: Tensor) -> Tensor:
+    return (phases.unflatten(0, (-1, free.shape[0])) - free).flatten(0, 1)
+
+
+def _plus(phases: Tensor, free: Tensor) -> Tensor:
+    return (phases.unflatten(0, (-1, free.shape[0])) + free).flatten(0, 1)
