@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 app = typer.Typer(
-    help="Equilibrium propagation on Hopfield networks, exact and on simulated memristor crossbars.",
+    help="Equilibrium propagation on Hopfield networks and simulated memristor crossbars.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 
-_Recipe = Annotated[str, typer.Argument(help="A shipped recipe's name, or the path of a TOML file.")]
+_Recipe = Annotated[
+    str, typer.Argument(help="A shipped recipe's name, or the path of a TOML file.")
+]
 _Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be given repeatedly."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,6 +15,8 @@ class Split:
     Attributes:
         images: uint8 tensor (N, C, H, W), values 0..255.
         labels: int64 tensor (N,).
+        mean: per-channel mean of pixels in [0, 1], which preparation takes off; empty: zeros.
+        std: per-channel divisor after that; empty: ones.
 
     Raises:
         ValueError: a shape or dtype is not the one above, or the two lengths differ.
@@ -22,6 +24,8 @@ class Split:
 
     images: torch.Tensor
     labels: torch.Tensor
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -56,13 +60,15 @@ class Split:
                 f"indices: got {index.dtype} of shape {tuple(index.shape)},"
                 " allowed are whole numbers of shape (M,)"
             )
-        if index.numel() and not (0 <= int(index.min()) and int(index.max()) < len(self)):
+        if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < len(self)):
             raise ValueError(
                 f"indices: got {int(index.min())} to {int(index.max())},"
                 f" allowed is 0 to {len(self) - 1}"
             )
         index = index.to(device=self.images.device, dtype=torch.int64)
-        return Split(self.images[index], self.labels[index.to(self.labels.device)])
+        return replace(
+            self, images=self.images[index], labels=self.labels[index.to(self.labels.device)]
+        )
 
     def first(self, n: int) -> Split:
         """Return the first ``n`` images (a view), or all of them where there are fewer.
@@ -72,12 +78,12 @@ class Split:
         """
         if n < 0:
             raise ValueError(f"n: got {n}, allowed is 0 or more")
-        return Split(self.images[:n], self.labels[:n])
+        return replace(self, images=self.images[:n], labels=self.labels[:n])
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set with its class names and normalisation constants.
+    """A data set with its class names.
 
     Attributes:
         name: one of ``DATASETS``.
@@ -85,8 +91,6 @@ class Dataset:
         train: the training split.
         test: the test split, images of the same shape.
         class_names: one name per label value.
-        mean: per-channel mean of pixels in [0, 1].
-        std: per-channel divisor after the mean is taken off.
     """
 
     name: str
@@ -94,8 +98,6 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
     @property
     def display_name(self) -> str:

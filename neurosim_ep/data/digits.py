@@ -27,7 +27,8 @@ def load_digits() -> Dataset:
     values = np.asarray(bunch.images).astype(np.int64)
     images = torch.from_numpy(((values * 255 + 8) // 16).astype(np.uint8)).unsqueeze(1)
     labels = torch.from_numpy(np.asarray(bunch.target).astype(np.int64))
-    train, test = split_validation(Split(images, labels), TEST_IMAGES, SPLIT_SEED)
     spec = SPECS["digits"]
+    everything = Split(images, labels, spec.mean, spec.std)
+    train, test = split_validation(everything, TEST_IMAGES, SPLIT_SEED)
     names = tuple(str(name) for name in bunch.target_names)
-    return Dataset("digits", "original", train, test, names, spec.mean, spec.std)
+    return Dataset("digits", "original", train, test, names)

@@ -45,4 +45,4 @@ def load(name: str, data_dir: str | Path | None = None, *, progress: bool = True
     if train.class_names != test.class_names:
         raise ValueError(f"{files['test'][0]}: class names differ from those of the train files")
     variant = "jpeg re-encoded" if train.jpeg or test.jpeg else "original"
-    return Dataset(name, variant, train.split, test.split, train.class_names, spec.mean, spec.std)
+    return Dataset(name, variant, train.split, test.split, train.class_names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from neurosim_ep.data.specs import Spec
 
@@ -72,7 +71,7 @@ def hub_files(spec: Spec, *, progress: bool) -> dict[str, list[Path]]:
 
     Args:
         spec: the data set.
-        progress: whether to show download bars on stderr.
+        progress: whether to show download bars (on stderr, where that is a terminal).
 
     Returns:
         The paths under "train" and "test".
@@ -102,25 +101,21 @@ def _hub_file(repository: str, name: str, *, progress: bool) -> Path:
     """Return one file from the cache, or download it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import LocalEntryNotFoundError
-    from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
-
-    class Silent(tqdm):  # type: ignore[misc, unused-ignore]
-        """A progress bar that shows nothing."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs["disable"] = True
-            super().__init__(*args, **kwargs)
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
 
     def get(local_files_only: bool) -> Path:
         path = hf_hub_download(
             repository,
             name,
             repo_type="dataset",
-            endpoint=os.environ.get("HF_ENDPOINT") or None,
+            endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None,
             cache_dir=os.environ.get("HF_HUB_CACHE") or None,
             token=False,
             local_files_only=local_files_only,
-            tqdm_class=None if progress else Silent,
         )
         return Path(path)
 
@@ -128,4 +123,11 @@ def _hub_file(repository: str, name: str, *, progress: bool) -> Path:
         return get(local_files_only=True)
     except LocalEntryNotFoundError:
         pass
-    return get(local_files_only=False)
+    quiet = not progress and not are_progress_bars_disabled()
+    if quiet:
+        disable_progress_bars()
+    try:
+        return get(local_files_only=False)
+    finally:
+        if quiet:
+            enable_progress_bars()

@@ -119,5 +119,5 @@ def read_shards(paths: Sequence[Path], spec: Spec) -> Shards:
             jpeg = jpeg or any(map(is_jpeg, encoded))
     if not images:
         raise ValueError(f"{', '.join(map(str, paths))}: holds no image, at least one is needed")
-    split = Split(torch.cat(images), torch.tensor(labels, dtype=torch.int64))
+    split = Split(torch.cat(images), torch.tensor(labels, dtype=torch.int64), spec.mean, spec.std)
     return Shards(split, names, jpeg)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch.nn.functional import pad
 
-from neurosim_ep.data.dataset import Dataset
+from neurosim_ep.data.dataset import Dataset, Split
 
 
 @lru_cache(maxsize=32)
@@ -67,7 +67,13 @@ class Preparation:
                 f"image_size: got {size}, allowed is {dataset.image_size} or more"
                 f" for {dataset.name}"
             )
-        return cls(dataset.mean, dataset.std, size)
+        return cls.for_split(dataset.train, size)
+
+    @classmethod
+    def for_split(cls, split: Split, image_size: int) -> Preparation:
+        """Return the preparation with a split's constants, padding to ``image_size`` pixels."""
+        channels = int(split.images.shape[1])
+        return cls(split.mean or (0.0,) * channels, split.std or (1.0,) * channels, image_size)
 
     def unit(self, images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Scale to [0, 1] and zero-pad, centred; an odd rest goes to the right and the bottom.

@@ -56,9 +56,7 @@ def compare(
         for seed in seeds:
             seeded = recipe.model_copy(update={"seed": seed})
             place = folder / f"{recipe.name}-seed{seed}"
-            results.append(
-                run(seeded, place, data_dir=data_dir, resume=resume, console=console)
-            )
+            results.append(run(seeded, place, data_dir=data_dir, resume=resume, console=console))
         rows.append(Row(label, results))
     return rows
 

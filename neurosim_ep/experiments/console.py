@@ -77,9 +77,8 @@ class RunDisplay:
     def on_epoch(self, record: EpochRecord) -> None:
         """Print the epoch's line, and a warning where the physics asks for one."""
         parts = [f"epoch {record.epoch:3d}/{self._epochs}", f"cost {record.train.cost:.4f}"]
-        for name in ("train", "validation", "test"):
-            if (summary := getattr(record, name)) is not None:
-                parts.append(f"{name} {summary.accuracy_percent:.2f} %")
+        splits = {"train": record.train, "validation": record.validation, "test": record.test}
+        parts += [f"{name} {s.accuracy_percent:.2f} %" for name, s in splits.items() if s]
         if record.train.residual_mean is not None:
             parts.append(f"residual {record.train.residual_mean:.1e}")
         if record.train.departure_mean is not None:

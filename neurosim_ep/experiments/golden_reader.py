@@ -104,9 +104,11 @@ class GoldenReader:
     def widths(self) -> tuple[int, ...]:
         """The four widths."""
         value = np.asarray(self._attribute("widths"))
-        if value.dtype.kind not in "iu" or value.shape != (4,) or not (
-            (value >= 1) & (value <= 4096)
-        ).all():
+        if (
+            value.dtype.kind not in "iu"
+            or value.shape != (4,)
+            or not ((value >= 1) & (value <= 4096)).all()
+        ):
             raise ValueError(
                 f"{self.path}: attribute widths: {value} is not allowed; must be 4 whole numbers "
                 "from 1 to 4096"

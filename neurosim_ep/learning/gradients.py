@@ -134,7 +134,7 @@ def accumulate_contrast(
     )
     for layer in network.free_layers:
         bias = network.biases[layer - 1]
-        change = _contrast(states[layer].unflatten(0, (-1, batch)), coefficients)
+        change = _contrast(_phases(states[layer], batch), coefficients)
         gradient = -change.sum([0, *range(2, change.dim())])
         gradient = gradient.real if gradient.is_complex() else gradient
         bias.grad = gradient if bias.grad is None else bias.grad + gradient
@@ -143,7 +143,7 @@ def accumulate_contrast(
         if edge.geometry.pooled:
             _, winners = edge.geometry.pool(edge.storage.forward_read(pre))
             post = edge.geometry.unpool(post, winners)
-        phases = pre.unflatten(0, (-1, batch)), post.unflatten(0, (-1, batch))
+        phases = _phases(pre, batch), _phases(post, batch)
         for pre_factor, post_factor in _difference_form(*phases, coefficients, edge.pre == 0):
             edge.storage.accumulate_gradient(pre_factor, post_factor)
 
@@ -197,8 +197,9 @@ def departure(free: Sequence[Tensor], nudged: Sequence[Tensor], terms: Sequence[
     mean_moved = torch.zeros_like(free[-1][:, 0])
     moved = torch.zeros_like(mean_moved)
     for start, end in zip(free[1:], nudged[1:], strict=True):
-        change = end.flatten(1).unflatten(0, (len(terms), -1)) - start.flatten(1)
+        change = _phases(end, len(start)) - start
         # A point off the real axis stands for itself and its conjugate: their mean is real.
+        change = change.flatten(2)
         mean_moved += (share * change.real).sum(0).square().sum(1)
         moved += (share * change.abs().square()).sum((0, 2))
     return (mean_moved / moved.clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
@@ -236,3 +237,7 @@ def truncated_backpropagation(
         value.mean().backward()  # type: ignore[no-untyped-call]
     return value.detach()
 
+
+def _phases(states: Tensor, batch: int) -> Tensor:
+    """(K * B, ...) as (K, B, ...)."""
+    return states.view(-1, batch, *states.shape[1:])

@@ -98,7 +98,9 @@ class EquilibriumPropagation:
         if self.warm_start:
             self._carried = _last_phase(contrast)
         free = contrast.free
-        return Report(contrast.cost, contrast.wrong, free.residual, free.settled, contrast.departure)
+        return Report(
+            contrast.cost, contrast.wrong, free.residual, free.settled, contrast.departure
+        )
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> Report:

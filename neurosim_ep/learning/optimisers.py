@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from neurosim_ep.models import FeedForward, HopfieldNetwork
+from neurosim_ep.models import Edge, FeedForward, HopfieldNetwork
 
 
 def parameter_groups(
@@ -27,7 +27,8 @@ def parameter_groups(
         ValueError: if a list's length does not fit.
     """
     biases = list(model.biases)
-    weights = [weight for edge in model.edges for weight in edge.storage.parameters()]  # type: ignore[union-attr, operator]
+    edges = [edge for edge in model.edges if isinstance(edge, Edge)]
+    weights = [weight for edge in edges for weight in edge.storage.parameters()]
     known = {id(parameter) for parameter in (*biases, *weights)}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
     groups = _rated("bias_learning_rates", biases, bias_learning_rates, learning_rate)
@@ -41,7 +42,5 @@ def _rated(
     if rates is None:
         rates = [default] * len(parameters)
     if len(rates) != len(parameters):
-        raise ValueError(
-            f"{name}: {len(rates)} values are not allowed; must be {len(parameters)}"
-        )
+        raise ValueError(f"{name}: {len(rates)} values are not allowed; must be {len(parameters)}")
     return [{"params": [p], "lr": rate} for p, rate in zip(parameters, rates, strict=True)]

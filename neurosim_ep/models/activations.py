@@ -2,7 +2,7 @@
 
 Every activation also gives its *potential*, the convex function whose minimiser, against a
 current c, is the activation of c: ``activation(c) = argmin_s potential(s) - s * c``.  Summed over
-all units and added to the energy it is the Lyapunov function F of settling (`neurosim_ep.settling`).
+all units and added to the energy it is the Lyapunov function F (see `neurosim_ep.settling`).
 """
 
 import math
@@ -89,6 +89,9 @@ class Sigmoid(Activation):
 
     def forward(self, current: Tensor) -> Tensor:
         """Shifted sigmoid, real or complex."""
+        if current.is_complex():
+            # The same function; torch.sigmoid of complex numbers overflows to NaN far left of 0.
+            return 0.5 + 0.5 * torch.tanh(2.0 * current - 1.0)
         return torch.sigmoid(4.0 * current - 2.0)
 
     def potential(self, state: Tensor) -> Tensor:

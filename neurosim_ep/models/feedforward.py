@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from neurosim_ep.models.geometry import Convolution
 from neurosim_ep.models.network import Edge, HopfieldNetwork
 
 
@@ -43,8 +44,8 @@ class FeedForward(nn.Module):
         self.biases = nn.ParameterList(torch.zeros_like(bias) for bias in network.biases)
         self.edges = nn.ModuleList(edges)
         self.norms = nn.ModuleList(
-            nn.BatchNorm2d(edge.geometry.linear_shape[0])
-            if batch_norm and len(edge.geometry.linear_shape) == 3
+            nn.BatchNorm2d(edge.geometry.linear_shape[0]).to(self.biases[0])
+            if batch_norm and isinstance(edge.geometry, Convolution)
             else nn.Identity()
             for edge in edges
         )
@@ -57,7 +58,9 @@ class FeedForward(nn.Module):
             for weight in edge.storage.parameters():
                 gain = math.sqrt(6.0 if edge.post < len(self._shapes) - 1 else 3.0)
                 bound = gain / math.sqrt(edge.geometry.fan_in)
-                drawn = torch.rand(weight.shape, generator=generator, dtype=torch.float64)
+                drawn = torch.rand(
+                    weight.shape, generator=generator, dtype=torch.float64, device="cpu"
+                )
                 weight.copy_((2.0 * drawn - 1.0) * bound)
 
     @property

@@ -33,8 +33,11 @@ def initialise(
         raise ValueError(
             f"gains: {len(gains)} values are not allowed; must be {len(weighted)}, one per weight"
         )
-    if min(gains) <= 0.0:
-        raise ValueError(f"gains: {min(gains)} is not allowed; every gain must be above 0")
+    for gain in gains:
+        if not (math.isfinite(gain) and gain > 0.0):
+            raise ValueError(
+                f"gains: {gain} is not allowed; every gain must be a finite number above 0"
+            )
     generator = generator or torch.Generator().manual_seed(0)
     for layer in network.free_layers:
         fan_in = max((e.geometry.fan_in for e in weighted if e.post == layer), default=1)
@@ -46,5 +49,5 @@ def initialise(
 def _fill_uniform(parameter: nn.Parameter | Tensor, bound: float, gen: torch.Generator) -> None:
     if parameter.is_meta:
         return
-    drawn = torch.rand(parameter.shape, generator=gen, dtype=torch.float64)
+    drawn = torch.rand(parameter.shape, generator=gen, dtype=torch.float64, device="cpu")
     parameter.copy_((2.0 * drawn - 1.0) * bound)

@@ -118,7 +118,7 @@ class HopfieldNetwork(nn.Module):
 
     def bias_current(self, layer: int) -> Tensor:
         """Bias of a free layer, shaped to broadcast over its state (1, C, 1, 1) or (1, units)."""
-        bias = self.biases[layer - 1]
+        bias: Tensor = self.biases[layer - 1]
         return bias.view(1, -1, *(1,) * (len(self.layers[layer].shape) - 1))
 
     def rest(self, images: Tensor) -> list[Tensor]:

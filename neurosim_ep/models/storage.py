@@ -78,6 +78,8 @@ class ExactStorage(Storage):
         """Subtract the (real part of the) correlation from ``weight.grad``."""
         if pre.is_complex() or post.is_complex():
             # Re(sum pre * post), without conjugation: the derivative of a holomorphic energy.
+            kind = torch.promote_types(pre.dtype, post.dtype)
+            pre, post = pre.to(kind), post.to(kind)
             pre = torch.cat([pre.real, pre.imag])
             post = torch.cat([post.real, -post.imag])
         gradient = self.geometry.correlation(pre, post).neg_()

@@ -1,6 +1,7 @@
 """The networks of arXiv 2509.26003, and multi-layer perceptrons."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -54,7 +55,7 @@ def mlp(
     shapes: list[Shape] = [tuple(in_shape), *hidden, (num_outputs,)]
     edges = [
         Edge(i, i + 1, Dense(pre, post))
-        for i, (pre, post) in enumerate(zip(shapes[:-1], shapes[1:], strict=True))
+        for i, (pre, post) in enumerate(pairwise(shapes))
     ]
     network = HopfieldNetwork(_layers(shapes, activation, alpha, generator), edges)
     initialise(network, gains if gains is not None else [MLP_GAIN] * len(edges), generator)
@@ -191,7 +192,7 @@ def _hidden_activation(
         )
     if alpha == "random":
         # 1 - rand lies in (0, 1]: an alpha of 0 would silence its layer.
-        drawn = 1.0 - torch.rand((), generator=generator, dtype=torch.float64)
+        drawn = 1.0 - torch.rand((), generator=generator, dtype=torch.float64, device="cpu")
         return ReLUAlpha(MAX_RANDOM_ALPHA * float(drawn))
     if isinstance(alpha, str):
         raise ValueError(f"alpha: {alpha!r} is not allowed; must be a number above 0 or 'random'")

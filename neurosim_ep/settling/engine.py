@@ -88,7 +88,7 @@ class Settling:
         self.iterations += 1
 
     def _update(self, layer: int) -> Tensor:
-        """New state of one layer from the present states (arXiv 2509.26003, equations 3, 10, 11)."""
+        """New state of one layer from the present ones (arXiv 2509.26003, equations 3, 10, 11)."""
         reads = [self._reads.forward(n) for n in self._into[layer]]
         reads += [self._reads.transposed(n) for n in self._out_of[layer]]
         constant = self._constant[layer]
@@ -121,14 +121,13 @@ class Settling:
                 if tolerance is not None and bool((residual <= tolerance).all()):
                     break
         assert residual is not None
-        if not bool(residual.isfinite().all()):
+        # NaN where states are not finite; infinite where they all became zero at once.
+        if bool(residual.isnan().any()):
             raise ValueError(
                 f"settling: states are not finite after {self.iterations} iterations; the network "
                 "diverges (smaller gains, a smaller beta or a bounded activation settle)"
             )
-        return States(
-            self.states, residual, self.iterations, tolerance or UNSETTLED_RESIDUAL
-        )
+        return States(self.states, residual, self.iterations, tolerance or UNSETTLED_RESIDUAL)
 
 
 def _constant_currents(

@@ -102,9 +102,7 @@ def settle_nudged(
     states = [torch.cat([state] * copies) for state in free]
     beta = torch.tensor(list(betas), dtype=free[-1].dtype, device=free[-1].device)
     nudge = Nudge(cost, targets.repeat(copies, 1), beta.repeat_interleave(batch).unsqueeze(1))
-    settling = Settling(
-        network, states, order, nudge, free if reads == "delta" else None, copies
-    )
+    settling = Settling(network, states, order, nudge, free if reads == "delta" else None, copies)
     return settling.run(iterations, tolerance)
 
 

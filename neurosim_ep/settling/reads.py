@@ -23,9 +23,7 @@ class FullReads:
         versions: how often each layer's state has been replaced; settling counts it up.
     """
 
-    def __init__(
-        self, edges: Sequence[Edge], states: list[Tensor], versions: list[int]
-    ) -> None:
+    def __init__(self, edges: Sequence[Edge], states: list[Tensor], versions: list[int]) -> None:
         self.edges, self.states, self.versions = edges, states, versions
         self._pooled: dict[int, Pooled] = {}
 
@@ -111,8 +109,8 @@ class DeltaReads(FullReads):
 
 
 def _minus(phases: Tensor, free: Tensor) -> Tensor:
-    return (phases.unflatten(0, (-1, free.shape[0])) - free).flatten(0, 1)
+    return (phases.view(-1, *free.shape) - free).flatten(0, 1)
 
 
 def _plus(phases: Tensor, free: Tensor) -> Tensor:
-    return (phases.unflatten(0, (-1, free.shape[0])) + free).flatten(0, 1)
+    return (phases.view(-1, *free.shape) + free).flatten(0, 1)

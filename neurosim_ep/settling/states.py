@@ -64,4 +64,5 @@ def _norm2(tensor: Tensor) -> Tensor:
     flat = tensor.flatten(1)
     if flat.is_complex():
         flat = torch.view_as_real(flat).flatten(1)
-    return torch.linalg.vector_norm(flat, dim=1).square()
+    norms: Tensor = torch.linalg.vector_norm(flat, dim=1)
+    return norms.square()

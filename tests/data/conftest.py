@@ -19,7 +19,6 @@ torch.set_num_threads(1)
 
 CIFAR_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse")
 CIFAR_NAMES += ("ship", "truck")
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 def encode(pixels: np.ndarray[Any, Any], kind: str = "PNG") -> bytes:
@@ -58,6 +57,21 @@ def write_parquet(
         table = table.replace_schema_metadata({b"huggingface": info})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
+
+
+class Kit:
+    """What the tests make their files with."""
+
+    names = CIFAR_NAMES
+    encode = staticmethod(encode)
+    random_pixels = staticmethod(random_pixels)
+    write_parquet = staticmethod(write_parquet)
+
+
+@pytest.fixture
+def kit() -> type[Kit]:
+    """Return the helpers above."""
+    return Kit
 
 
 @pytest.fixture

@@ -55,9 +55,9 @@ def test_preparation_refuses() -> None:
         Preparation.for_dataset(data, 7)
     with pytest.raises(ValueError, match="image_size: got 4, allowed is 8 or more"):
         PLAIN(data.test.images)
-    with pytest.raises(ValueError, match="images: got torch.float32"):
+    with pytest.raises(ValueError, match=r"images: got torch.float32"):
         PLAIN(torch.zeros(1, 1, 4, 4))
-    with pytest.raises(ValueError, match="images: got torch.uint8 of shape"):
+    with pytest.raises(ValueError, match=r"images: got torch.uint8 of shape"):
         PLAIN(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match="std: got"):
         Preparation((0.0,), (0.0,), 4)
@@ -173,7 +173,7 @@ def test_batches_refuse() -> None:
         Batches(split, batch_size=0, preparation=PLAIN)
     with pytest.raises(ValueError, match="split: got 0 images"):
         Batches(split.first(0), batch_size=1, preparation=PLAIN)
-    with pytest.raises(ValueError, match="dtype: got torch.int32"):
+    with pytest.raises(ValueError, match=r"dtype: got torch.int32"):
         Batches(split, batch_size=1, preparation=PLAIN, dtype=torch.int32)
     made = Batches(split, batch_size=4, preparation=PLAIN)
     for start in (-1, 4):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from neurosim_ep.data import load
 
@@ -74,10 +75,11 @@ def hub(cifar_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", "hf_not_to_be_sent")
     monkeypatch.delenv("NEUROSIM_EP_DATA", raising=False)
-    # The client also asks its default hub, read at import, who is calling: keep that here too.
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.address)
-    callers = str(tmp_path / "callers.json")
-    monkeypatch.setattr("huggingface_hub.constants.AGENT_HARNESSES_PATH", callers, raising=False)
+    # What the client fixed at import leads nowhere, so nothing but the address above can answer.
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setattr(constants, "ENDPOINT", nowhere)
+    template = nowhere + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("TQDM_POSITION", "-1")  # bars although stderr is no terminal
     monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits between its retries
     yield server
@@ -119,7 +121,7 @@ def check(error: pytest.ExceptionInfo[ValueError], hub: Hub) -> None:
 
 def test_a_file_the_hub_lacks_gives_one_line(hub: Hub) -> None:
     (hub.folder / "test-00000-of-00001.parquet").unlink()
-    with pytest.raises(ValueError, match="cannot download .*404") as error:
+    with pytest.raises(ValueError, match=r"cannot download .*404") as error:
         load("cifar10", progress=False)
     check(error, hub)
 
@@ -127,6 +129,6 @@ def test_a_file_the_hub_lacks_gives_one_line(hub: Hub) -> None:
 def test_a_hub_that_is_down_gives_one_line(hub: Hub) -> None:
     hub.shutdown()
     hub.server_close()
-    with pytest.raises(ValueError, match="cannot download .*refused") as error:
+    with pytest.raises(ValueError, match=r"cannot download .*refused") as error:
         load("cifar10", progress=False)
     check(error, hub)

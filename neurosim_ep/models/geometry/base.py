@@ -58,7 +58,7 @@ class Geometry(ABC):
 
     @abstractmethod
     def matrix(self, weight: Tensor) -> Tensor:
-        """Weight tensor as an array's matrix (rows, columns) = (fan-in, outputs); a view or copy."""
+        """Weight tensor as an array's matrix (rows, columns) = (fan-in, outputs)."""
 
     def to_columns(self, currents: Tensor) -> Tensor:
         """Currents (B, *linear_shape) as column vectors (B, positions, columns)."""

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from neurosim_ep.models.geometry.base import Geometry, Shape
 
@@ -29,8 +30,8 @@ class Convolution(Geometry):
     ) -> None:
         if len(pre_shape) != 3 or min(pre_shape) < 1:
             raise ValueError(
-                f"pre_shape: {pre_shape} is not allowed; must be (channels, height, width), each at "
-                "least 1"
+                f"pre_shape: {pre_shape} is not allowed; must be (channels, height, width), "
+                "each at least 1"
             )
         for name, value, least in (
             ("out_channels", out_channels, 1),
@@ -60,8 +61,8 @@ class Convolution(Geometry):
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self.pre_shape}, {self.linear_shape[0]}, kernel={self.kernel}, "
-            f"stride={self.stride}, padding={self.padding})"
+            f"{type(self).__name__}({self.pre_shape}, {self.linear_shape[0]}, "
+            f"kernel={self.kernel}, stride={self.stride}, padding={self.padding})"
         )
 
     def linear(self, pre: Tensor, weight: Tensor) -> Tensor:
@@ -80,14 +81,11 @@ class Convolution(Geometry):
 
     def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:
         """Gradient of ``<currents, linear(pre)>`` with respect to the weights."""
-        out_channels, in_channels, *_ = self.weight_shape or ()
-        return torch.nn.grad.conv2d_weight(
-            pre,
-            (out_channels, in_channels, self.kernel, self.kernel),
-            currents,
-            stride=self.stride,
-            padding=self.padding,
+        assert self.weight_shape is not None
+        gradient: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+            pre, self.weight_shape, currents, stride=self.stride, padding=self.padding
         )
+        return gradient
 
     def unroll(self, pre: Tensor) -> Tensor:
         """Patches: (B, C, H, W) to (B, positions, C * kernel * kernel)."""
@@ -144,4 +142,4 @@ class PooledConvolution(Convolution):
         if post.is_complex():
             parts = torch.view_as_real(post).unbind(-1)
             return torch.complex(*(self.unpool(part.contiguous(), winners) for part in parts))
-        return F.max_unpool2d(post, winners, 2, output_size=self.linear_shape[1:])
+        return F.max_unpool2d(post, winners, [2, 2], output_size=self.linear_shape[1:])

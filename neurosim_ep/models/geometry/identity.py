@@ -21,6 +21,9 @@ class Identity(Geometry):
     def __init__(self, pre_shape: Shape, post_shape: Shape, strength: float = 1.0) -> None:
         if not strength > 0.0:
             raise ValueError(f"strength: {strength} is not allowed; must be above 0")
+        for name, shape in (("pre_shape", pre_shape), ("post_shape", post_shape)):
+            if min(shape, default=1) < 1:
+                raise ValueError(f"{name}: {shape} is not allowed; every size must be at least 1")
         if len(pre_shape) != len(post_shape) or len(pre_shape) not in (1, 3):
             raise ValueError(
                 f"post_shape: {post_shape} is not allowed; must have as many sizes as the pre "
@@ -31,7 +34,7 @@ class Identity(Geometry):
         } or {1}
         self.stride = max(strides)
         reached = tuple(-(-side // self.stride) for side in pre_shape[1:])
-        if len(strides) > 1 or reached != tuple(post_shape[1:]):
+        if reached != tuple(post_shape[1:]):
             raise ValueError(
                 f"post_shape: {post_shape} is not allowed; must be the pre layer's {pre_shape} "
                 "taken at every n-th place"
@@ -68,7 +71,9 @@ class Identity(Geometry):
         """An identity edge sits on no array."""
         raise TypeError("an identity edge sits on no array")
 
-    fold = unroll
+    def fold(self, rows: Tensor) -> Tensor:
+        """An identity edge sits on no array."""
+        raise TypeError("an identity edge sits on no array")
 
     def matrix(self, weight: Tensor) -> Tensor:
         """An identity edge sits on no array."""
