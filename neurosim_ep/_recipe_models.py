@@ -73,14 +73,14 @@ class NetworkRecipe(_Table):
     `widths` are the hidden widths of "mlp" (units) or the four channel counts of the others.
     `skip` is the kind of skip connection of "hopfield_resnet13". `alpha` is the upper bound of
     "relu_alpha" (states lie in [0, alpha]); "random" draws it uniformly in [0, 10] per layer;
-    "sigmoid" (the holomorphic activation) does not use it. `gains` scale the initial weights,
+    "relu" (unbounded, for backpropagation) and "sigmoid" (holomorphic) do not use it. `gains` scale the initial weights,
     one per weight in edge order. `batch_norm` belongs to backpropagation only.
     """
 
     model: Literal["mlp", "vgg5", "hopfield_resnet13"]
     widths: _Widths
     skip: Literal["conv1x1", "identity", "none"] = "conv1x1"
-    activation: Literal["relu_alpha", "sigmoid"] = "relu_alpha"
+    activation: Literal["relu_alpha", "relu", "sigmoid"] = "relu_alpha"
     alpha: _Positive | Literal["random"] = 6.0
     gains: _Positives | None = None
     batch_norm: bool = False

@@ -95,7 +95,8 @@ def test_counterpart_differs_in_learning_only(name: str) -> None:
     assert ep.learning.algorithm == "equilibrium_propagation"
     assert bp.learning.algorithm == "backpropagation"
     assert (ep.data, ep.settling, ep.run) == (bp.data, bp.settling, bp.run)
-    assert ep.network.model_copy(update={"gains": None}) == bp.network.model_copy(
+    only_ep = {"gains": None, "alpha": 6.0, "activation": "relu"}
+    assert ep.network.model_copy(update=only_ep) == bp.network.model_copy(
         update={"batch_norm": False}
     )
     assert bp.network.batch_norm == (bp.network.model != "mlp")
@@ -125,7 +126,7 @@ FIELD_CASES = [
     ("network.widths", "[true]", "[true]", LIST + whole(1, 65536)),
     ("network.widths", "128", "128", LIST + whole(1, 65536)),
     ("network.skip", "dense", '"dense"', 'one of "conv1x1", "identity", "none"'),
-    ("network.activation", "tanh", '"tanh"', 'one of "relu_alpha", "sigmoid"'),
+    ("network.activation", "tanh", '"tanh"', 'one of "relu_alpha", "relu", "sigmoid"'),
     ("network.alpha", "0", "0", GREATER_0 + ' or "random"'),
     ("network.alpha", "rand", '"rand"', REAL + ' or "random"'),
     ("network.alpha", "nan", "nan", 'a finite number greater than 0 or "random"'),

@@ -1,6 +1,6 @@
 """What the network is: layers, edges, energy, costs, and the networks of the paper."""
 
-from neurosim_ep.models.activations import Activation, Linear, ReLUAlpha, Sigmoid
+from neurosim_ep.models.activations import Activation, Linear, ReLU, ReLUAlpha, Sigmoid
 from neurosim_ep.models.costs import Cost, CrossEntropy, SquaredError
 from neurosim_ep.models.feedforward import FeedForward
 from neurosim_ep.models.geometry import Convolution, Dense, Geometry, Identity, PooledConvolution
@@ -25,6 +25,7 @@ __all__ = [
     "Linear",
     "NoStorage",
     "PooledConvolution",
+    "ReLU",
     "ReLUAlpha",
     "Sigmoid",
     "SquaredError",

@@ -1,4 +1,4 @@
-"""What a layer does with its current: ReLU-alpha, linear, and a holomorphic sigmoid.
+"""What a layer does with its current: ReLU-alpha, ReLU, linear, a holomorphic sigmoid.
 
 Every activation also gives its *potential*, the convex function whose minimiser, against a
 current c, is the activation of c: ``activation(c) = argmin_s potential(s) - s * c``.  Summed over
@@ -39,6 +39,21 @@ class Linear(Activation):
     def forward(self, current: Tensor) -> Tensor:
         """The current itself."""
         return current
+
+
+class ReLU(Activation):
+    """``max(current, 0)``: what the paper's feed-forward counterparts use.
+
+    Unbounded: a Hopfield network with it may diverge.
+    """
+
+    def forward(self, current: Tensor) -> Tensor:
+        """Current, or zero where it is negative."""
+        return current.clamp_min(0.0)
+
+    def apply_(self, current: Tensor) -> Tensor:
+        """Clip in place."""
+        return current.clamp_min_(0.0)
 
 
 class ReLUAlpha(Activation):

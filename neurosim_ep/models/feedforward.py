@@ -13,8 +13,7 @@ from neurosim_ep.models.network import Edge, HopfieldNetwork
 class FeedForward(nn.Module):
     """The same graph, weights' shapes and biases, evaluated once from the input to the output.
 
-    Each layer is ``relu(sum over edges into it of op(pre) + bias)``, the output linear; with batch
-    norm every convolution's currents are normalised before pooling and before they are added, as in
+    Each layer is ``activation(sum over edges into it of op(pre) + bias)``; with batch norm every convolution's currents are normalised before pooling and before they are added, as in
     the Resnet13 of arXiv 2509.26003.  Weights are drawn anew (He et al. 2015).
 
     Args:
@@ -43,6 +42,7 @@ class FeedForward(nn.Module):
                 )
         self.biases = nn.ParameterList(torch.zeros_like(bias) for bias in network.biases)
         self.edges = nn.ModuleList(edges)
+        self.activations = copy.deepcopy(network.activations)
         self.norms = nn.ModuleList(
             nn.BatchNorm2d(edge.geometry.linear_shape[0]).to(self.biases[0])
             if batch_norm and isinstance(edge.geometry, Convolution)
@@ -82,5 +82,5 @@ class FeedForward(nn.Module):
                 if edge.post == layer:
                     read = norm(edge.storage.forward_read(states[edge.pre]))
                     current = current + edge.geometry.pool(read)[0]
-            states.append(current if layer == len(self._shapes) - 1 else current.relu())
+            states.append(self.activations[layer - 1](current))
         return states[-1]

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import torch
 
-from neurosim_ep.models.activations import Activation, ReLUAlpha, Sigmoid
+from neurosim_ep.models.activations import Activation, ReLU, ReLUAlpha, Sigmoid
 from neurosim_ep.models.geometry import (
     Convolution,
     Dense,
@@ -40,7 +40,8 @@ def mlp(
         in_shape: shape of an image (channels, height, width).
         num_outputs: classes.
         widths: units of the hidden layers.
-        activation: of the hidden layers, ``"relu_alpha"`` or ``"sigmoid"`` (holomorphic).
+        activation: of the hidden layers, ``"relu_alpha"``, ``"relu"`` (unbounded) or ``"sigmoid"``
+            (holomorphic).
         alpha: bound of ReLU-alpha, or ``"random"``: uniform in [0, 10] for each layer.
         gains: one per weight; 0.5 each by default.
         generator: source of randomness on the CPU; None draws from a generator seeded with 0.
@@ -53,10 +54,7 @@ def mlp(
     _check_positive("num_outputs", (num_outputs,))
     hidden = [(width,) for width in widths]
     shapes: list[Shape] = [tuple(in_shape), *hidden, (num_outputs,)]
-    edges = [
-        Edge(i, i + 1, Dense(pre, post))
-        for i, (pre, post) in enumerate(pairwise(shapes))
-    ]
+    edges = [Edge(i, i + 1, Dense(pre, post)) for i, (pre, post) in enumerate(pairwise(shapes))]
     network = HopfieldNetwork(_layers(shapes, activation, alpha, generator), edges)
     initialise(network, gains if gains is not None else [MLP_GAIN] * len(edges), generator)
     return network
@@ -186,9 +184,11 @@ def _hidden_activation(
 ) -> Activation:
     if activation == "sigmoid":
         return Sigmoid()
+    if activation == "relu":
+        return ReLU()
     if activation != "relu_alpha":
         raise ValueError(
-            f"activation: {activation!r} is not allowed; must be 'relu_alpha' or 'sigmoid'"
+            f"activation: {activation!r} is not allowed; must be 'relu_alpha', 'relu' or 'sigmoid'"
         )
     if alpha == "random":
         # 1 - rand lies in (0, 1]: an alpha of 0 would silence its layer.

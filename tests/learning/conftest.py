@@ -295,9 +295,7 @@ def errors() -> Callable[[Sequence[Tensor], Sequence[Tensor]], list[float]]:
 def digits() -> Dataset:
     """500 training and 360 test images of the digits."""
     data = load("digits")
-    return Dataset(
-        data.name, data.variant, data.train.first(500), data.test, data.class_names
-    )
+    return Dataset(data.name, data.variant, data.train.first(500), data.test, data.class_names)
 
 
 @pytest.fixture(scope="session")

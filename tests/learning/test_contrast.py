@@ -78,9 +78,7 @@ def contrast_of(
     ],
     ids=["centered", "positive", "negative", "three", "four"],
 )
-def test_real_terms_equal_the_plain_formula(
-    problem, errors, name: str, terms: list[Term]
-) -> None:
+def test_real_terms_equal_the_plain_formula(problem, errors, name: str, terms: list[Term]) -> None:
     network = problem(name).network
     for seed in range(2):
         states = random_states(network, terms, seed)

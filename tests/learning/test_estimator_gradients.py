@@ -99,7 +99,10 @@ def test_against_finite_differences_in_every_parameter_of_an_mlp(
     problem, reference, finite_differences, errors, activation: str, cost: str
 ) -> None:
     given = problem("mlp", activation, cost)
-    free, wanted = reference("mlp", activation, cost).free, finite_differences("mlp", activation, cost)
+    free, wanted = (
+        reference("mlp", activation, cost).free,
+        finite_differences("mlp", activation, cost),
+    )
     estimators: list[tuple[Estimator, float]] = [
         (PositiveEP(1e-4), 2e-3),
         (NegativeEP(1e-4), 2e-3),

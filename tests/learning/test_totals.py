@@ -33,7 +33,9 @@ def joined(batches: list[Report], name: str) -> np.ndarray:
 
 
 @given(
-    st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 99), st.booleans(),
+    st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    st.integers(0, 99),
+    st.booleans(),
     st.booleans(),
 )
 def test_means_over_images_not_over_batches(
@@ -64,9 +66,7 @@ def test_means_over_images_not_over_batches(
         assert summary.departure_mean is None
 
 
-@given(
-    st.lists(st.integers(1, 5), min_size=2, max_size=6), st.integers(0, 99), st.data()
-)
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=6), st.integers(0, 99), st.data())
 def test_saved_in_the_middle_they_end_in_the_same_bits(
     sizes: list[int], seed: int, data: st.DataObject
 ) -> None:
@@ -104,6 +104,8 @@ def test_no_image_has_no_mean() -> None:
 def test_a_cost_that_is_not_finite_is_refused_in_one_line(bad: float) -> None:
     totals = Totals()
     totals.add(Report(torch.tensor([1.0, bad]), torch.tensor([True, False])))
-    with pytest.raises(ValueError, match=r"^cost: .* is not finite; the training diverges") as found:
+    with pytest.raises(
+        ValueError, match=r"^cost: .* is not finite; the training diverges"
+    ) as found:
         totals.summary()
     assert "\n" not in str(found.value)

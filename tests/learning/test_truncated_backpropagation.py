@@ -15,10 +15,12 @@ def unrolled_gradients(
     problem, start: Sequence[Tensor], steps: int, order: str
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Every current is -dE/ds by autograd, recorded; then C is differentiated through the loop."""
-    network, states = problem.network, [state.detach().clone() for state in start]
+    network = problem.network
+    states = [state.detach().clone().requires_grad_() for state in start]
     for _ in range(steps):
         for group in update_groups(network, order):
-            moving = [state if state.requires_grad else state.requires_grad_() for state in states]
+            # Aliases: the slopes are partial, not through what earlier states have led to.
+            moving = [state.view_as(state) for state in states]
             energy = network.energy(moving).sum()
             slopes = torch.autograd.grad(energy, [moving[n] for n in group], create_graph=True)
             for layer, slope in zip(group, slopes, strict=True):
@@ -31,9 +33,7 @@ def unrolled_gradients(
                     states[layer] = -slope
     targets = torch.eye(3, dtype=torch.float64)[problem.labels]
     value = problem.cost.value(states[-1], targets)
-    gradients = torch.autograd.grad(
-        value.mean(), list(network.parameters()), allow_unused=True
-    )
+    gradients = torch.autograd.grad(value.mean(), list(network.parameters()), allow_unused=True)
     return value.detach(), list(gradients)
 
 

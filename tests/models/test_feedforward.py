@@ -24,10 +24,12 @@ from neurosim_ep.models import (
 
 WIDTHS = (3, 4, 5, 4)
 BUILDERS: dict[str, Callable[[], HopfieldNetwork]] = {
-    "vgg5": lambda: vgg5(2, 3, WIDTHS, image_size=16),
-    "conv1x1": lambda: hopfield_resnet13(2, 3, WIDTHS, image_size=17),
-    "identity": lambda: hopfield_resnet13(2, 3, WIDTHS, image_size=17, skip="identity"),
-    "mlp": lambda: mlp((2, 16, 16), 3, (7, 5)),
+    "vgg5": lambda: vgg5(2, 3, WIDTHS, image_size=16, activation="relu"),
+    "conv1x1": lambda: hopfield_resnet13(2, 3, WIDTHS, image_size=17, activation="relu"),
+    "identity": lambda: hopfield_resnet13(
+        2, 3, WIDTHS, image_size=17, skip="identity", activation="relu"
+    ),
+    "mlp": lambda: mlp((2, 16, 16), 3, (7, 5), activation="relu"),
 }
 
 
