@@ -1,7 +1,19 @@
 """Equilibrium propagation on Hopfield networks, exact and on simulated memristor crossbars."""
 
-from neurosim_ep import data, experiments, learning, models, settling
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from neurosim_ep import data, experiments, learning, models, settling
 
 __version__ = "0.1.0"
 
 __all__ = ["data", "experiments", "learning", "models", "settling"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    # Importing torch takes seconds: `neurosim-ep --help` should not wait for it.
+    if name in __all__:
+        return import_module(f"neurosim_ep.{name}")
+    raise AttributeError(f"module 'neurosim_ep' has no attribute {name!r}")

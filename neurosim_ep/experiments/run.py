@@ -109,7 +109,9 @@ def _train(
     def on_batch(training: Training) -> None:
         nonlocal saved_at
         display.on_batch(training)
-        if time.monotonic() - saved_at >= interval_s:
+        # The last batch's checkpoint is the epoch's own, made after the evaluation.
+        due = time.monotonic() - saved_at >= interval_s
+        if due and training.batch < len(training.batches):
             save_checkpoint(files.checkpoint, _state(training, history))
             saved_at = time.monotonic()
 

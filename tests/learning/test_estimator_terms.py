@@ -129,7 +129,7 @@ def test_symmetric_points_have_the_mean_zero(estimator: Estimator, symmetric: bo
 def test_beta_must_be_finite_and_above_zero(
     kind: Callable[[float], Estimator], beta: float
 ) -> None:
-    with pytest.raises(ValueError, match="^beta: ") as caught:
+    with pytest.raises(ValueError, match=r"^beta: ") as caught:
         kind(beta)
     assert "\n" not in str(caught.value)
 
@@ -141,5 +141,5 @@ def test_a_circle_needs_two_points(points: int) -> None:
 
 
 def test_random_sign_needs_a_generator() -> None:
-    with pytest.raises(ValueError, match="^generator: None "):
+    with pytest.raises(ValueError, match=r"^generator: None "):
         RandomSignEP(0.1).terms()

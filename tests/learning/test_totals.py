@@ -96,7 +96,7 @@ def test_sums_are_in_double_precision() -> None:
 
 
 def test_no_image_has_no_mean() -> None:
-    with pytest.raises(ValueError, match="^images: 0 is not allowed"):
+    with pytest.raises(ValueError, match=r"^images: 0 is not allowed"):
         Totals().summary()
 
 

@@ -8,17 +8,18 @@ import re
 import pytest
 import torch
 
-from neurosim_ep.models import Activation, Linear, ReLUAlpha, Sigmoid
+from neurosim_ep.models import Activation, Linear, ReLU, ReLUAlpha, Sigmoid
 
 ALPHAS = [0.3, 1.0, 6.0, 10.0]
 CURRENTS = torch.linspace(-9.0, 12.0, 85, dtype=torch.float64)
-ALL: list[Activation] = [Linear(), Sigmoid(), *map(ReLUAlpha, ALPHAS)]
+ALL: list[Activation] = [Linear(), ReLU(), Sigmoid(), *map(ReLUAlpha, ALPHAS)]
 
 
 def test_values() -> None:
     for current in CURRENTS.tolist():
         one = torch.tensor(current, dtype=torch.float64)
         assert Linear()(one).item() == current
+        assert ReLU()(one).item() == max(current, 0.0)
         for alpha in ALPHAS:
             assert ReLUAlpha(alpha)(one).item() == min(max(current, 0.0), alpha)
         expected = 1.0 / (1.0 + math.exp(-4.0 * (current - 0.5)))
@@ -39,6 +40,8 @@ def test_the_activation_minimises_its_potential(activation: Activation) -> None:
     low, high = -15.0, 15.0
     if isinstance(activation, ReLUAlpha):
         low, high = 0.0, activation.alpha
+    elif isinstance(activation, ReLU):
+        low = 0.0
     elif isinstance(activation, Sigmoid):
         low, high = 0.0, 1.0
     grid = torch.linspace(low, high, 30_001, dtype=torch.float64)
@@ -66,14 +69,16 @@ def test_in_place_is_the_same(activation: Activation) -> None:
     assert torch.equal(activation.apply_(CURRENTS.clone()), activation(CURRENTS))
 
 
-def test_relu_alpha_in_place_needs_no_memory() -> None:
-    current = CURRENTS.clone()
-    assert ReLUAlpha(1.0).apply_(current) is current
+def test_clipping_in_place_needs_no_memory() -> None:
+    for activation in (ReLUAlpha(1.0), ReLU()):
+        current = CURRENTS.clone()
+        assert activation.apply_(current) is current
 
 
 def test_only_holomorphic_activations_say_so() -> None:
     assert Linear().holomorphic
     assert Sigmoid().holomorphic
+    assert not ReLU().holomorphic
     assert not ReLUAlpha().holomorphic
     assert not Activation().holomorphic
 

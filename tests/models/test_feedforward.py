@@ -23,19 +23,24 @@ from neurosim_ep.models import (
 )
 
 WIDTHS = (3, 4, 5, 4)
-BUILDERS: dict[str, Callable[[], HopfieldNetwork]] = {
-    "vgg5": lambda: vgg5(2, 3, WIDTHS, image_size=16, activation="relu"),
-    "conv1x1": lambda: hopfield_resnet13(2, 3, WIDTHS, image_size=17, activation="relu"),
-    "identity": lambda: hopfield_resnet13(
-        2, 3, WIDTHS, image_size=17, skip="identity", activation="relu"
+BUILDERS: dict[str, Callable[..., HopfieldNetwork]] = {
+    "vgg5": lambda **options: vgg5(2, 3, WIDTHS, image_size=16, **options),
+    "conv1x1": lambda **options: hopfield_resnet13(2, 3, WIDTHS, image_size=17, **options),
+    "identity": lambda **options: hopfield_resnet13(
+        2, 3, WIDTHS, image_size=17, skip="identity", **options
     ),
-    "mlp": lambda: mlp((2, 16, 16), 3, (7, 5), activation="relu"),
+    "mlp": lambda **options: mlp((2, 16, 16), 3, (7, 5), **options),
+}
+ACTIVATIONS: dict[str, tuple[dict[str, object], Callable[[Tensor], Tensor]]] = {
+    "relu": ({"activation": "relu"}, nn.ReLU()),
+    "relu_alpha": ({"alpha": 0.7}, nn.Hardtanh(0.0, 0.7)),
+    "sigmoid": ({"activation": "sigmoid"}, lambda current: 1 / (1 + torch.exp(2 - 4 * current))),
 }
 
 
-def randomised(name: str, batch_norm: bool) -> FeedForward:
+def randomised(name: str, batch_norm: bool, **options: object) -> FeedForward:
     """A counterpart in float64 with random biases and batch-norm parameters."""
-    model = FeedForward(BUILDERS[name](), batch_norm=batch_norm).double()
+    model = FeedForward(BUILDERS[name](**options), batch_norm=batch_norm).double()
     generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for tensor in (*model.biases, *model.norms.parameters()):
@@ -59,7 +64,8 @@ def norm_like(module: nn.Module, training: bool) -> nn.Module:
 class ByHand:
     """Modules of torch.nn with a counterpart's parameters."""
 
-    def __init__(self, model: FeedForward) -> None:
+    def __init__(self, model: FeedForward, activate: Callable[[Tensor], Tensor]) -> None:
+        self.activate = activate
         self.weights = [
             None if not list(edge.parameters()) else next(edge.parameters()).detach()
             for edge in model.edges
@@ -91,14 +97,14 @@ class ByHand:
         states = images
         for number in range(4):
             pooled = nn.MaxPool2d(2)(self.convolve(number, states, 1, 1))
-            states = nn.ReLU()(pooled + self.bias(number + 1))
+            states = self.activate(pooled + self.bias(number + 1))
         return self.head(states)
 
     def resnet(self, images: Tensor, main: list[tuple[int, int]], skips: list[int]) -> Tensor:
         """Blocks of two 3x3 convolutions; ``main`` and ``skips`` number the edges."""
         states = images
         for block, ((first, second), skip) in enumerate(zip(main, skips, strict=True)):
-            middle = nn.ReLU()(self.convolve(first, states, 1, 1) + self.bias(2 * block + 1))
+            middle = self.activate(self.convolve(first, states, 1, 1) + self.bias(2 * block + 1))
             current = self.convolve(second, middle, 2, 1) + self.bias(2 * block + 2)
             if self.weights[skip] is not None:
                 current = current + self.convolve(skip, states, 2, 0)
@@ -106,23 +112,25 @@ class ByHand:
                 taken = states[:, :, ::2, ::2]
                 shared = min(taken.shape[1], current.shape[1])
                 current[:, :shared] += taken[:, :shared]
-            states = nn.ReLU()(current)
+            states = self.activate(current)
         return self.head(states)
 
     def mlp(self, images: Tensor) -> Tensor:
         states = images.flatten(1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             assert weight is not None
-            states = nn.ReLU()(F.linear(states, weight.reshape(-1, weight.shape[-1]).T, bias))
+            states = self.activate(F.linear(states, weight.reshape(-1, weight.shape[-1]).T, bias))
         return self.head(states)
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", BUILDERS)
-def test_forward(name: str, batch_norm: bool, training: bool) -> None:
-    model = randomised(name, batch_norm).train(training)
-    hand = ByHand(model)
+def test_forward(name: str, activation: str, batch_norm: bool, training: bool) -> None:
+    options, activate = ACTIVATIONS[activation]
+    model = randomised(name, batch_norm, **options).train(training)
+    hand = ByHand(model, activate)
     size = (5, *BUILDERS[name]().layers[0].shape)
     images = torch.randn(size, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
     # The first block lists its skip edge last, the others second.

@@ -13,6 +13,7 @@ from neurosim_ep.models import (
     Convolution,
     HopfieldNetwork,
     Identity,
+    ReLU,
     ReLUAlpha,
     Sigmoid,
     hopfield_resnet13,
@@ -93,6 +94,8 @@ def test_skips(skip: str | None, kind: str | None, weights: int) -> None:
 def test_activations(build: Callable[..., HopfieldNetwork]) -> None:
     for layer in build(activation="sigmoid").layers[1:-1]:
         assert isinstance(layer.activation, Sigmoid)
+    for layer in build(activation="relu").layers[1:-1]:
+        assert isinstance(layer.activation, ReLU)
     for layer in build(alpha=2.5).layers[1:-1]:
         assert isinstance(layer.activation, ReLUAlpha)
         assert layer.activation.alpha == 2.5
@@ -151,8 +154,8 @@ GAIN = "every gain must be a finite number above 0"
 REFUSED: list[tuple[tuple[str, ...], dict[str, object], str]] = [
     (
         EVERY,
-        {"activation": "relu"},
-        "activation: 'relu' is not allowed; must be 'relu_alpha' or 'sigmoid'",
+        {"activation": "tanh"},
+        "activation: 'tanh' is not allowed; must be 'relu_alpha', 'relu' or 'sigmoid'",
     ),
     (
         EVERY,

@@ -1,0 +1,64 @@
+"""Small digits recipes, and the command run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neurosim_ep.config import Recipe, load_recipe
+
+SMALL = (
+    "train_images=160",
+    "validation_images=40",
+    "epochs=2",
+    "learning.batch_size=32",
+    "free_iterations=6",
+    "nudged_iterations=3",
+    "widths=[16]",
+    "threads=1",
+)
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def small() -> Callable[..., Recipe]:
+    """A digits recipe of a second or less."""
+
+    def make(*overrides: str, name: str = "digits") -> Recipe:
+        return load_recipe(name, [*SMALL, *overrides])
+
+    return make
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run neurosim-ep in a process of its own, in an empty folder, without data."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command_line(*arguments),
+            cwd=tmp_path,
+            env=command_environment() | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+def command_line(*arguments: str) -> list[str]:
+    """What a shell would start."""
+    return [sys.executable, "-c", "from neurosim_ep.cli import main; main()", *arguments]
+
+
+def command_environment() -> dict[str, str]:
+    """The environment without data, on one thread."""
+    kept = {k: v for k, v in os.environ.items() if k != "NEUROSIM_EP_DATA"}
+    return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
