@@ -96,7 +96,8 @@ class RunDisplay:
                 f"epoch {record.epoch} (residual up to {train.residual_max:.1e}): more iterations, "
                 "order 'coloured' or smaller gains help",
             )
-        if (train.departure_mean or 0.0) > DEPARTURE_WARNING:
+        # A free state that is still moving looks like a departure: its warning comes first.
+        elif (train.departure_mean or 0.0) > DEPARTURE_WARNING:
             self._once(
                 "departure",
                 f"the nudged phases left the free state's basin in epoch {record.epoch} (departure "

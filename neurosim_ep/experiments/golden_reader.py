@@ -85,7 +85,7 @@ class GoldenReader:
         value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if not isinstance(value, str) or value not in allowed:
             raise ValueError(
-                f"{self.path}: attribute {name}: {value!r} is not allowed; must be one of "
+                f"{self.path}: attribute {name}: {_shown(value)} is not allowed; must be one of "
                 f"{', '.join(allowed)}"
             )
         return value
@@ -96,7 +96,7 @@ class GoldenReader:
         numeric = value.ndim == 0 and value.dtype.kind in ("iu" if whole else "fiu")
         if not numeric or not least <= float(value) <= most:
             raise ValueError(
-                f"{self.path}: attribute {name}: {value} is not allowed; must be a "
+                f"{self.path}: attribute {name}: {_shown(value)} is not allowed; must be a "
                 f"{'whole ' if whole else ''}number from {least:g} to {most:g}"
             )
         return float(value)
@@ -110,7 +110,7 @@ class GoldenReader:
             or not ((value >= 1) & (value <= 4096)).all()
         ):
             raise ValueError(
-                f"{self.path}: attribute widths: {value} is not allowed; must be 4 whole numbers "
+                f"{self.path}: attribute widths: {_shown(value)} is not allowed; must be 4 whole numbers "
                 "from 1 to 4096"
             )
         return tuple(int(width) for width in value)
@@ -119,3 +119,9 @@ class GoldenReader:
         if name not in self.attributes:
             raise ValueError(f"{self.path}: attribute {name} is missing; not a golden file")
         return self.attributes[name]
+
+
+def _shown(value: object) -> str:
+    """A value from a foreign file, short and on one line."""
+    text = repr(value.tolist() if isinstance(value, np.ndarray | np.generic) else value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -185,7 +185,8 @@ def departure(free: Sequence[Tensor], nudged: Sequence[Tensor], terms: Sequence[
 
     In units of the nudged states' root-mean-square distance from it.  Near 0 while the states
     answer linearly; about 0.7 when one of two phases has left the free state's basin for another
-    equilibrium, which makes the gradient worthless.
+    equilibrium, which makes the gradient worthless.  A free state that had not settled moves on in
+    all phases alike, and counts here too: read it together with the residual.
 
     Args:
         free: free states, one tensor (B, *shape) per layer.

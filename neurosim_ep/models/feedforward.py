@@ -13,8 +13,9 @@ from neurosim_ep.models.network import Edge, HopfieldNetwork
 class FeedForward(nn.Module):
     """The same graph, weights' shapes and biases, evaluated once from the input to the output.
 
-    Each layer is ``activation(sum over edges into it of op(pre) + bias)``; with batch norm every convolution's currents are normalised before pooling and before they are added, as in
-    the Resnet13 of arXiv 2509.26003.  Weights are drawn anew (He et al. 2015).
+    Each layer is ``activation(sum over edges into it of op(pre) + bias)``; with batch norm every
+    convolution's currents are normalised before pooling and before they are added, as in the
+    Resnet13 of arXiv 2509.26003.  Weights are drawn anew (He et al. 2015).
 
     Args:
         network: gives layers, edges and shapes; it is not changed, and nothing is shared with it.

@@ -27,11 +27,16 @@ def lyapunov(
         network: the network that settled.
         states: one real tensor (B, *shape) per layer, the input first.
         beta, cost, targets: of a nudged phase.
+
+    Raises:
+        ValueError: if a cost is given without targets.
     """
     total = network.energy(states)
     for layer in network.free_layers:
         potential = network.layers[layer].activation.potential(states[layer])
         total = total + potential.flatten(1).sum(1)
-    if cost is not None and targets is not None:
+    if cost is not None:
+        if targets is None:
+            raise ValueError("targets: None is not allowed with a cost; must be (B, num_outputs)")
         total = total + beta * cost.value(states[-1], targets)
     return total

@@ -45,6 +45,11 @@ def settle(
     _check_tolerance(tolerance)
     states = network.rest(images)
     if initial is not None:
+        if len(initial) != len(states):
+            raise ValueError(
+                f"initial: {len(initial)} states are not allowed; must be {len(states)}, one per "
+                "layer"
+            )
         for layer in network.free_layers:
             if initial[layer].shape != states[layer].shape:
                 raise ValueError(

@@ -7,11 +7,15 @@ decide where the transposed read un-pools), and is made again only when the pre 
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from neurosim_ep.models import Edge
 
 Pooled = tuple[int, Tensor, Tensor | None]
+
+# In units of the rounding error: how far apart two currents still count as equal.
+TIE_MARGIN = 16.0
 
 
 class FullReads:
@@ -22,6 +26,8 @@ class FullReads:
         states: the states that settle, one tensor per layer; read anew at every call.
         versions: how often each layer's state has been replaced; settling counts it up.
     """
+
+    _tie_margin = 0.0
 
     def __init__(self, edges: Sequence[Edge], states: list[Tensor], versions: list[int]) -> None:
         self.edges, self.states, self.versions = edges, states, versions
@@ -47,7 +53,7 @@ class FullReads:
         version = self.versions[edge.pre]
         held = self._pooled.get(number)
         if held is None or held[0] != version:
-            held = (version, *edge.geometry.pool(self._linear(number)))
+            held = (version, *edge.geometry.pool(self._linear(number), self._tie_margin))
             self._pooled[number] = held
         return held
 
@@ -83,6 +89,9 @@ class DeltaReads(FullReads):
         numbers: Sequence[int],
     ) -> None:
         super().__init__(edges, states, versions)
+        # States at a bound make currents exactly equal; a full read then lets the first one win,
+        # and rounding must not choose another here.
+        self._tie_margin = TIE_MARGIN * torch.finfo(free[-1].dtype).eps
         self._free = free
         free_reads = FullReads(edges, list(free), [0] * len(free))
         # Per edge: the free state's currents before pooling, what it drove backwards, and its

@@ -68,8 +68,11 @@ class Geometry(ABC):
         """Column vectors (B, positions, columns) as currents (B, *linear_shape)."""
         return columns.transpose(1, 2).reshape(columns.shape[0], *self.linear_shape)
 
-    def pool(self, currents: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Currents (B, *linear_shape) to (B, *post_shape), and the winners' positions if any."""
+    def pool(self, currents: Tensor, tie_margin: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """Currents (B, *linear_shape) to (B, *post_shape), and the winners' positions if any.
+
+        Within ``tie_margin``, relative to the largest current, the first of a window wins.
+        """
         return currents, None
 
     def unpool(self, post: Tensor, winners: Tensor | None) -> Tensor:

@@ -128,12 +128,22 @@ class PooledConvolution(Convolution):
             )
         self.post_shape = (out_channels, height // 2, width // 2)
 
-    def pool(self, currents: Tensor) -> tuple[Tensor, Tensor]:
+    def pool(self, currents: Tensor, tie_margin: float = 0.0) -> tuple[Tensor, Tensor]:
         """Largest of each 2x2 window, and its flat position (B, C, H/2, W/2) in the H x W plane."""
-        if not currents.is_complex():
+        if tie_margin == 0.0 and not currents.is_complex():
             return F.max_pool2d(currents, 2, return_indices=True)
-        _, winners = F.max_pool2d(currents.real, 2, return_indices=True)
+        ranked = currents.real if currents.is_complex() else currents
+        if tie_margin > 0.0:
+            ranked = ranked + tie_margin * ranked.abs().amax() * self._head_start(ranked)
+        _, winners = F.max_pool2d(ranked, 2, return_indices=True)
         return currents.flatten(2).gather(2, winners.flatten(2)).view(winners.shape), winners
+
+    def _head_start(self, currents: Tensor) -> Tensor:
+        """What lets the first of equals win: 3, 2, 1, 0 over each 2x2 window, (H, W)."""
+        _, height, width = self.linear_shape
+        rows = 2 * (1 - torch.arange(height, device=currents.device) % 2)
+        columns = 1 - torch.arange(width, device=currents.device) % 2
+        return (rows[:, None] + columns).to(currents.dtype)
 
     def unpool(self, post: Tensor, winners: Tensor | None) -> Tensor:
         """Each state at its winner's position, zeros elsewhere."""
