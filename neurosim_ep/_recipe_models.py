@@ -74,7 +74,8 @@ class NetworkRecipe(_Table):
     `skip` is the kind of skip connection of "hopfield_resnet13". `alpha` is the upper bound of
     "relu_alpha" (states lie in [0, alpha]); "random" draws it uniformly in [0, 10] per layer;
     "relu" (unbounded, for backpropagation) and "sigmoid" (holomorphic) do not use it. `gains`
-    scale the initial weights, one per weight in edge order. `batch_norm` belongs to backpropagation only.
+    scale the initial weights, one per weight in edge order. `batch_norm` belongs to
+    backpropagation only.
     """
 
     model: Literal["mlp", "vgg5", "hopfield_resnet13"]

@@ -63,7 +63,8 @@ def test_shipped_recipe_loads_and_round_trips(name: str, tmp_path: Path) -> None
     recipe = load_recipe(name)
     assert recipe.name == name
     assert SHIPPED[name] == recipe.description
-    assert recipe.description.isprintable() and recipe.description
+    assert recipe.description
+    assert recipe.description.isprintable()
     path = tmp_path / "copy.toml"
     path.write_text(dump_recipe(recipe), encoding="utf-8")
     assert load_recipe(str(path)) == recipe

@@ -110,8 +110,8 @@ class GoldenReader:
             or not ((value >= 1) & (value <= 4096)).all()
         ):
             raise ValueError(
-                f"{self.path}: attribute widths: {_shown(value)} is not allowed; must be 4 whole numbers "
-                "from 1 to 4096"
+                f"{self.path}: attribute widths: {_shown(value)} is not allowed; must be "
+                "4 whole numbers from 1 to 4096"
             )
         return tuple(int(width) for width in value)
 

@@ -23,9 +23,14 @@ def test_every_parameter_of_a_graph_with_every_kind_of_edge(
 
 
 @pytest.mark.parametrize(
-    ("activation", "cost"), [("relu_alpha", "squared error"), ("sigmoid", "cross entropy")]
+    ("name", "activation", "cost"),
+    [
+        ("vgg5", "relu_alpha", "squared error"),
+        ("vgg5", "sigmoid", "cross entropy"),
+        ("hopfield_resnet13", "relu_alpha", "cross entropy"),
+        ("identity skips", "relu_alpha", "squared error"),
+    ],
 )
-@pytest.mark.parametrize("name", ["vgg5", "hopfield_resnet13", "identity skips"])
 def test_a_random_direction_of_every_tensor_of_the_deep_networks(
     reference, directional_differences, name: str, activation: str, cost: str
 ) -> None:
