@@ -5,34 +5,15 @@ What they mean follows arXiv 2509.26003; the public names are those of `config`.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from neurosim_ep._recipe_text import problem
+from neurosim_ep.data import spec_for
+from neurosim_ep.settling import MAX_ITERATIONS
 
-MAX_ITERATIONS: Final = 10_000
-"""The most iterations one phase of settling may take."""
-
-_NATIVE_SIZE = {"digits": 8, "mnist": 28, "fashion_mnist": 28, "cifar10": 32, "cifar100": 32}
-_TRAINING_SET = {
-    "digits": 1437,
-    "mnist": 60_000,
-    "fashion_mnist": 60_000,
-    "cifar10": 50_000,
-    "cifar100": 50_000,
-}
 _SMALLEST_CONVOLUTIONAL_IMAGE = 16  # pixels: four halvings must leave one pixel
-
-
-def native_image_size(name: str) -> int:
-    """Return the side in pixels of a data set's images. Raises KeyError for another name."""
-    return _NATIVE_SIZE[name]
-
-
-def training_set_size(name: str) -> int:
-    """Return the number of a data set's training images. Raises KeyError for another name."""
-    return _TRAINING_SET[name]
 
 
 def _as_tuple(value: object) -> object:
@@ -231,17 +212,17 @@ def _network_problems(recipe: Recipe) -> list[str]:
 def _data_problems(recipe: Recipe) -> list[str]:
     """Return the lines of what is wrong among the fields of `data`."""
     data, lines = recipe.data, []
-    smallest, why = native_image_size(data.name), f'with data.name = "{data.name}"'
+    smallest, why = spec_for(data.name).image_size, f'with data.name = "{data.name}"'
     if recipe.network.model != "mlp" and smallest < _SMALLEST_CONVOLUTIONAL_IMAGE:
         smallest, why = (
             _SMALLEST_CONVOLUTIONAL_IMAGE,
             f'with network.model = "{recipe.network.model}"',
         )
-    size = data.image_size if data.image_size is not None else native_image_size(data.name)
+    size = data.image_size if data.image_size is not None else spec_for(data.name).image_size
     if size < smallest:
         allowed = f"a whole number at least {smallest} (pixels) and at most 256 {why}"
         lines.append(problem("data.image_size", data.image_size, allowed))
-    available, of_data = training_set_size(data.name), f'with data.name = "{data.name}"'
+    available, of_data = spec_for(data.name).train_images, f'with data.name = "{data.name}"'
     if data.validation_images >= available:
         allowed = f"less than the {available} training images {of_data}"
         lines.append(problem("data.validation_images", data.validation_images, allowed))

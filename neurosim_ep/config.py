@@ -22,15 +22,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from neurosim_ep._recipe_models import (
-    MAX_ITERATIONS,
     DataRecipe,
     LearningRecipe,
     NetworkRecipe,
     Recipe,
     RunRecipe,
     SettlingRecipe,
-    native_image_size,
-    training_set_size,
 )
 from neurosim_ep._recipe_text import (
     RecipeError,
@@ -44,7 +41,6 @@ from neurosim_ep._recipe_text import (
 )
 
 __all__ = [
-    "MAX_ITERATIONS",
     "DataRecipe",
     "LearningRecipe",
     "NetworkRecipe",
@@ -54,10 +50,8 @@ __all__ = [
     "SettlingRecipe",
     "dump_recipe",
     "load_recipe",
-    "native_image_size",
     "recipe_from_mapping",
     "shipped_recipes",
-    "training_set_size",
 ]
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from neurosim_ep import config
 from neurosim_ep.config import RecipeError, dump_recipe, load_recipe, recipe_from_mapping
+from neurosim_ep.settling import MAX_ITERATIONS
 
 SHIPPED = config.shipped_recipes()
 PAPER = [
@@ -143,8 +143,8 @@ FIELD_CASES = [
     ("randaugment_operations", "11", "11", whole(0, 10)),
     ("randaugment_magnitude", "31", "31", whole(0, 30)),
     ("order", "random", '"random"', ORDERS),
-    ("free_iterations", "0", "0", whole(1, config.MAX_ITERATIONS)),
-    ("nudged_iterations", "10001", "10001", whole(1, config.MAX_ITERATIONS)),
+    ("free_iterations", "0", "0", whole(1, MAX_ITERATIONS)),
+    ("nudged_iterations", "10001", "10001", whole(1, MAX_ITERATIONS)),
     ("tolerance", "0.0", "0.0", "greater than 0 or absent"),
     ("nudged_reads", "half", '"half"', 'one of "full", "delta"'),
     ("warm_start", "yes", '"yes"', BOOL),
@@ -440,8 +440,3 @@ def test_any_recipe_round_trips(
     assert recipe_from_mapping(tomllib.loads(text)) == recipe
     assert "none" not in text.lower() or "none" in (name + description).lower()
     text.encode("utf-8")
-
-
-def test_helpers() -> None:
-    assert [config.native_image_size(n) for n in ("digits", "mnist", "cifar100")] == [8, 28, 32]
-    assert config.training_set_size("fashion_mnist") == 60_000
