@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from neurosim_ep import config
 from neurosim_ep.config import RecipeError, dump_recipe, load_recipe, recipe_from_mapping
 from neurosim_ep.settling import MAX_ITERATIONS
 
