@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 from neurosim_ep.data import Dataset, Split, load
@@ -32,9 +31,6 @@ from neurosim_ep.models import (
     vgg5,
 )
 from neurosim_ep.settling import States, settle
-
-settings.register_profile("learning", deadline=None, derandomize=True)
-settings.load_profile("learning")
 
 COSTS: dict[str, Cost] = {"squared error": SquaredError(), "cross entropy": CrossEntropy()}
 

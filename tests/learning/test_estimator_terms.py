@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosim_ep.learning import (
@@ -33,6 +33,7 @@ def terms_of(estimator: Estimator, seed: int = 0) -> list[Term]:
     return estimator.terms(torch.Generator().manual_seed(seed))
 
 
+@settings(deadline=None)
 @given(BETAS, st.sampled_from(KINDS), st.integers(0, 2**40))
 def test_coefficients_sum_to_zero_and_give_a_slope_of_one(
     beta: float, kind: Callable[[float], Estimator], seed: int
@@ -44,6 +45,7 @@ def test_coefficients_sum_to_zero_and_give_a_slope_of_one(
     assert slope == pytest.approx(1.0, rel=1e-12)
 
 
+@settings(deadline=None)
 @given(BETAS, st.integers(2, 16))
 def test_half_a_circle_stands_for_the_whole(beta: float, points: int) -> None:
     terms = HolomorphicEP(beta, points).terms()
@@ -65,6 +67,7 @@ def test_half_a_circle_stands_for_the_whole(beta: float, points: int) -> None:
     assert half == pytest.approx(naive.real, rel=1e-10, abs=1e-10 / beta)
 
 
+@settings(deadline=None)
 @given(BETAS)
 def test_two_points_are_centered_ep(beta: float) -> None:
     circle, centered = HolomorphicEP(beta, 2).terms(), CenteredEP(beta).terms()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosim_ep.learning import Report, Totals
@@ -32,6 +32,7 @@ def joined(batches: list[Report], name: str) -> np.ndarray:
     return np.concatenate([getattr(report, name).numpy() for report in batches])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=6),
     st.integers(0, 99),
@@ -66,6 +67,7 @@ def test_means_over_images_not_over_batches(
         assert summary.departure_mean is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=6), st.integers(0, 99), st.data())
 def test_saved_in_the_middle_they_end_in_the_same_bits(
     sizes: list[int], seed: int, data: st.DataObject
