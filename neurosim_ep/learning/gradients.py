@@ -151,22 +151,24 @@ def accumulate_contrast(
 def _difference_form(
     pre: Tensor, post: Tensor, coefficients: Tensor, pre_fixed: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """``sum_k c_k pre_k x post_k`` as products of a mean with a difference, for sum_k c_k = 0.
+    """``Re sum_k c_k pre_k x post_k`` as products of a mean with a difference; Re sum_k c_k = 0.
 
     Two equilibria: c [mean(pre) x (post_1 - post_2) + (pre_1 - pre_2) x mean(post)].  More: the
-    same around the mean pre state.  In floating point the plain form loses as many digits as the
-    contrast is smaller than the states, seven in the first layers of a Hopfield-Resnet13.
+    same around the real part of the mean pre state.  In floating point the plain form loses as many
+    digits as the contrast is smaller than the states, seven in the first layers of a
+    Hopfield-Resnet13.
 
     Args:
         pre, post: phases (K, B, ...).
         coefficients: (K,).
         pre_fixed: all phases have the same pre state (the input).
     """
-    middle = pre[0] if pre_fixed else pre.mean(0)
+    # Of complex coefficients only the real parts sum to zero: what is taken off must be real.
+    middle = pre[0] if pre_fixed else pre.mean(0).real
     products = [(middle, _contrast(post, coefficients))]
     if pre_fixed:
         return products
-    if len(pre) == 2:
+    if len(pre) == 2 and not coefficients.is_complex():
         return [*products, (pre[0] - pre[1], post.mean(0) * coefficients[0])]
     weighted = post * coefficients.view(-1, *(1,) * (post.dim() - 1))
     return [*products, ((pre - middle).flatten(0, 1), weighted.flatten(0, 1))]
@@ -194,7 +196,8 @@ def departure(free: Sequence[Tensor], nudged: Sequence[Tensor], terms: Sequence[
         terms: of a symmetric estimator.
     """
     share = torch.tensor([term.multiplicity for term in terms], device=free[-1].device)
-    share = (share / share.sum()).to(free[-1].dtype).view(-1, 1, 1)
+    share = share.to(free[-1].dtype)
+    share = (share / share.sum()).view(-1, 1, 1)
     mean_moved = torch.zeros_like(free[-1][:, 0])
     moved = torch.zeros_like(mean_moved)
     for start, end in zip(free[1:], nudged[1:], strict=True):

@@ -166,4 +166,5 @@ def _last_phase(contrast: Contrast) -> list[Tensor]:
     betas = [complex(term.beta).real for term in contrast.terms]
     phase, count = betas.index(max(betas)), len(betas)
     states = [state.chunk(count)[phase] for state in contrast.nudged]
-    return [state.real if state.is_complex() else state for state in states]
+    # Copies: a checkpoint would store the other phases that a view shares its memory with.
+    return [(state.real if state.is_complex() else state).clone() for state in states]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ class Training:
         method: the model and how it learns.
         optimiser: any of ``torch.optim``, over the model's parameters.
         batches: the training images; order and augmentation depend on seed, epoch and batch alone.
-        scheduler: stepped after every epoch.
+        scheduler: stepped after every epoch, without metrics.
         clip_norm: scale all gradients down together to this global norm where it is larger.
         seed: of whatever else is drawn while training (the sign of random-sign EP).
 
@@ -78,7 +79,10 @@ class Training:
                 on_batch(self)
         summary = self.totals.summary()
         if self.scheduler is not None:
-            self.scheduler.step()
+            with warnings.catch_warnings():
+                # Resumed after an epoch's last batch, the optimiser has not stepped here yet.
+                warnings.filterwarnings("ignore", message=".*lr_scheduler.step")
+                self.scheduler.step()
         self.epoch, self.batch, self.totals = self.epoch + 1, 0, Totals()
         self.method.carry(None)
         return summary
@@ -193,6 +197,8 @@ def train(
     else:
         method, image_size = Backpropagation(model, cost), model.image_size
     if optimiser is None:
+        if scheduler is not None:
+            raise ValueError("scheduler: is not allowed without the optimiser that it schedules")
         optimiser = torch.optim.SGD(
             parameter_groups(model, learning_rate),
             lr=learning_rate,
