@@ -18,15 +18,15 @@ TINY = (
 )
 
 
-def test_help_names_every_command_and_option(command) -> None:
+def test_help_names_every_command_and_option(command, invoke) -> None:
     top = command("--help")
     assert top.returncode == 0
     for name in COMMANDS:
         assert name in top.stdout
-        page = command(name, "--help")
-        assert page.returncode == 0
+        page = invoke(name, "--help")
+        assert page.exit_code == 0
         assert page.stdout.count("--help") == 1
-    assert "--resume" in command("train", "--help").stdout
+    assert "--resume" in invoke("train", "--help").stdout
 
 
 def test_train_then_evaluate(command, tmp_path: Path) -> None:
@@ -47,8 +47,8 @@ def test_compare_prints_both_ways_of_learning(command) -> None:
         assert re.search(rf"{label} .* 2 .* [0-9.]+ \+- [0-9.]+", done.stdout)
 
 
-def test_recipes_are_listed(command) -> None:
-    listed = command("recipes").stdout
+def test_recipes_are_listed(invoke) -> None:
+    listed = invoke("recipes").stdout
     assert "hopfield-resnet13-cifar100" in listed
     assert "vgg5-fashion-mnist" in listed
 
@@ -77,10 +77,10 @@ def test_recipes_are_listed(command) -> None:
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
-    command, tmp_path: Path, arguments: tuple[str, ...], line: str
+    invoke, tmp_path: Path, arguments: tuple[str, ...], line: str
 ) -> None:
-    done = command(*arguments)
-    assert done.returncode == 2
+    done = invoke(*arguments)
+    assert done.exit_code == 2
     assert done.stdout == ""
     (only,) = done.stderr.splitlines()
     assert re.search(line, only), only
@@ -91,6 +91,7 @@ def test_a_recipe_file_with_several_faults_gives_one_line_each(command, tmp_path
     (tmp_path / "mine.toml").write_text('name = "mine"\nspeed = 3\n[network]\nmodel = "mlp"\n')
     done = command("train", "mine.toml")
     assert done.returncode == 2
+    assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert all(entry.startswith("error: ") for entry in done.stderr.splitlines())
     assert any("speed" in entry for entry in done.stderr.splitlines())

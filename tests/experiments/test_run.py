@@ -143,7 +143,7 @@ def test_a_killed_process_is_resumed_bit_for_bit(tmp_path: Path) -> None:
 
     assert start(tmp_path / "whole").wait(120) == 0
     folder, kills = tmp_path / "killed", 0
-    while kills < 3:
+    while kills < 2:
         process = start(folder, "--resume")
         checkpoint, seen = RunFolder(folder).checkpoint, None
         # Wait until this process has written a checkpoint of its own, then kill it without warning.
