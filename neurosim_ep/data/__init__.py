@@ -1,7 +1,7 @@
 """Data sets, preparation, augmentation and resumable mini-batches."""
 
-from neurosim_ep.data.augment import Augmentation, paper_augmentation
-from neurosim_ep.data.batches import Batches, batches
+from neurosim_ep.data.augment import Augmentation
+from neurosim_ep.data.batches import Batches
 from neurosim_ep.data.dataset import Dataset, Split
 from neurosim_ep.data.load import load
 from neurosim_ep.data.prepare import Preparation
@@ -17,10 +17,8 @@ __all__ = [
     "Preparation",
     "Spec",
     "Split",
-    "batches",
     "derive_seed",
     "load",
-    "paper_augmentation",
     "spec_for",
     "split_validation",
 ]

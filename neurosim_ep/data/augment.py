@@ -8,7 +8,6 @@ import torch
 
 from neurosim_ep.data.randaugment import MAX_MAGNITUDE, rand_augment
 from neurosim_ep.data.seeds import derive_seed
-from neurosim_ep.data.specs import spec_for
 
 
 def random_flip(images: torch.Tensor, probability: float, seed: int) -> torch.Tensor:
@@ -123,19 +122,3 @@ class Augmentation:
         if self.crop_padding_pixels > 0:
             images = random_crop(images, self.crop_padding_pixels, derive_seed(seed, "crop"))
         return images
-
-
-_PAPER = {
-    "cifar10": Augmentation(0.5, 4, 3, 9),
-    "cifar100": Augmentation(0.5, 4, 4, 9),
-    "fashion_mnist": Augmentation(0.5, 2, 0, 9),
-}
-
-
-def paper_augmentation(name: str) -> Augmentation:
-    """Return the paper's augmentation of a data set (arXiv 2509.26003); none for the digit sets.
-
-    Raises:
-        ValueError: ``name`` is not one of ``DATASETS``.
-    """
-    return _PAPER.get(spec_for(name).name, Augmentation())

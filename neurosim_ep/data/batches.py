@@ -113,39 +113,3 @@ class Batches:
                 seed = derive_seed(self.seed, epoch, index, "augmentation")
                 images = self.augmentation(images, seed)
             yield self.preparation.normalise(images).to(self.dtype), self._labels[rows]
-
-
-def batches(
-    split: Split,
-    *,
-    batch_size: int,
-    preparation: Preparation,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-    epoch: int = 0,
-    shuffle: bool = False,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-    start_batch: int = 0,
-    drop_last: bool = False,
-) -> Iterator[Batch]:
-    """Yield one epoch's batches; see ``Batches``, which keeps the split on the device for more.
-
-    Yields:
-        images (B, C, S, S) of ``dtype``, normalised; labels int64 (B,).
-
-    Raises:
-        ValueError: as ``Batches`` and ``Batches.epoch``.
-    """
-    made = Batches(
-        split,
-        batch_size=batch_size,
-        preparation=preparation,
-        augmentation=augmentation,
-        seed=seed,
-        shuffle=shuffle,
-        device=device,
-        dtype=dtype,
-        drop_last=drop_last,
-    )
-    return made.epoch(epoch, start_batch)

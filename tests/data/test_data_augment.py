@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import pad
 
-from neurosim_ep.data import Augmentation, derive_seed, paper_augmentation
+from neurosim_ep.data import Augmentation, derive_seed
 from neurosim_ep.data.augment import crop_offsets, random_crop, random_flip
 from neurosim_ep.data.randaugment import _modules, operations, rand_augment
 
@@ -157,13 +157,6 @@ def test_shear_moves_a_row_by_nine_hundredths() -> None:
 def test_colour_leaves_grey_images_alone() -> None:
     grey = pictures(4, 1).expand(-1, 3, -1, -1)
     torch.testing.assert_close(apply("color", grey, 1), grey.contiguous(), atol=1e-5, rtol=0)
-
-
-def test_paper_settings() -> None:
-    assert paper_augmentation("cifar10") == Augmentation(0.5, 4, 3, 9)
-    assert paper_augmentation("cifar100") == Augmentation(0.5, 4, 4, 9)
-    assert paper_augmentation("fashion_mnist") == Augmentation(0.5, 2, 0, 9)
-    assert paper_augmentation("mnist") == Augmentation()
 
 
 @pytest.mark.parametrize(

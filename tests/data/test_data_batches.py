@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosim_ep.data import Augmentation, Batches, Preparation, Split, batches, load
+from neurosim_ep.data import Augmentation, Batches, Preparation, Split, load
 from neurosim_ep.data.specs import SPECS
 
 PLAIN = Preparation((0.0,), (1.0,), 4)
@@ -132,8 +132,10 @@ def test_augmentation_comes_between_padding_and_normalisation() -> None:
             seen.append((images, seed))
             return 1 - images
 
-    made = batches(split, batch_size=8, preparation=preparation, augmentation=Spy(), seed=1)
-    out = torch.cat([images for images, _ in made])
+    made = Batches(
+        split, batch_size=8, preparation=preparation, augmentation=Spy(), seed=1, shuffle=False
+    )
+    out = torch.cat([images for images, _ in made.epoch(0)])
     unit = preparation.unit(split.images)
     assert torch.equal(torch.cat([images for images, _ in seen]), unit)
     torch.testing.assert_close(out, (1 - unit - 0.1) / 0.5)
@@ -144,7 +146,9 @@ def test_augmentation_comes_between_padding_and_normalisation() -> None:
 def test_dtypes(dtype: torch.dtype) -> None:
     split = load("digits").test.first(5)
     preparation = Preparation((0.3,), (0.7,), 8)
-    images, labels = next(batches(split, batch_size=8, preparation=preparation, dtype=dtype))
+    images, labels = next(
+        Batches(split, batch_size=8, preparation=preparation, dtype=dtype, shuffle=False).epoch(0)
+    )
     assert images.dtype == dtype
     assert labels.dtype == torch.int64
     working = torch.float64 if dtype == torch.float64 else torch.float32
