@@ -82,6 +82,10 @@ class Convolution(Geometry):
     def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:
         """Gradient of ``<currents, linear(pre)>`` with respect to the weights."""
         assert self.weight_shape is not None
+        if self.stride > 1:
+            # oneDNN (PyTorch 2.13, CPU, float32) writes out of bounds here for 1x1 kernels with
+            # stride 2 in channels-last.
+            pre, currents = pre.contiguous(), currents.contiguous()
         gradient: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
             pre, self.weight_shape, currents, stride=self.stride, padding=self.padding
         )
