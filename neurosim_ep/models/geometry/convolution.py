@@ -1,5 +1,7 @@
 """Convolution, with any stride and padding, and convolution followed by 2x2 max pooling."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -138,16 +140,10 @@ class PooledConvolution(Convolution):
             return F.max_pool2d(currents, 2, return_indices=True)
         ranked = currents.real if currents.is_complex() else currents
         if tie_margin > 0.0:
-            ranked = ranked + tie_margin * ranked.abs().amax() * self._head_start(ranked)
+            head_start = _head_start(self.linear_shape[1:], ranked.device, ranked.dtype)
+            ranked = ranked + tie_margin * ranked.abs().amax() * head_start
         _, winners = F.max_pool2d(ranked, 2, return_indices=True)
         return currents.flatten(2).gather(2, winners.flatten(2)).view(winners.shape), winners
-
-    def _head_start(self, currents: Tensor) -> Tensor:
-        """What lets the first of equals win: 3, 2, 1, 0 over each 2x2 window, (H, W)."""
-        _, height, width = self.linear_shape
-        rows = 2 * (1 - torch.arange(height, device=currents.device) % 2)
-        columns = 1 - torch.arange(width, device=currents.device) % 2
-        return (rows[:, None] + columns).to(currents.dtype)
 
     def unpool(self, post: Tensor, winners: Tensor | None) -> Tensor:
         """Each state at its winner's position, zeros elsewhere."""
@@ -157,3 +153,12 @@ class PooledConvolution(Convolution):
             parts = torch.view_as_real(post).unbind(-1)
             return torch.complex(*(self.unpool(part.contiguous(), winners) for part in parts))
         return F.max_unpool2d(post, winners, [2, 2], output_size=self.linear_shape[1:])
+
+
+# Asked for in every iteration of a settling by delta reads, for a handful of sizes.
+@lru_cache(maxsize=64)
+def _head_start(size: Shape, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What lets the first of equals win: 3, 2, 1, 0 over each 2x2 window, (H, W)."""
+    rows = 2 * (1 - torch.arange(size[0], device=device) % 2)
+    columns = 1 - torch.arange(size[1], device=device) % 2
+    return (rows[:, None] + columns).to(dtype)
