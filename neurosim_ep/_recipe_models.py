@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from neurosim_ep._recipe_text import problem
+from neurosim_ep._toml_text import problem
 from neurosim_ep.data import spec_for
 from neurosim_ep.settling import MAX_ITERATIONS
 

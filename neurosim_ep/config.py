@@ -29,7 +29,7 @@ from neurosim_ep._recipe_models import (
     RunRecipe,
     SettlingRecipe,
 )
-from neurosim_ep._recipe_text import (
+from neurosim_ep._toml_text import (
     RecipeError,
     apply_override,
     error_lines,

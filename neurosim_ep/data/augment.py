@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from neurosim_ep.data.randaugment import MAX_MAGNITUDE, rand_augment
-from neurosim_ep.data.seeds import derive_seed
+from neurosim_ep.seeds import derive_seed
 
 
 def random_flip(images: torch.Tensor, probability: float, seed: int) -> torch.Tensor:

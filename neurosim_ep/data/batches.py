@@ -9,7 +9,7 @@ import torch
 from neurosim_ep.data.augment import Augmentation
 from neurosim_ep.data.dataset import Split
 from neurosim_ep.data.prepare import Preparation
-from neurosim_ep.data.seeds import derive_seed
+from neurosim_ep.seeds import derive_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from neurosim_ep.data.seeds import derive_seed
+from neurosim_ep.seeds import derive_seed
 
 MAX_MAGNITUDE = 30
 # kornia multiplies a signed range by m / 30; with m fixed at 15 the range is twice the strength.

@@ -1,6 +1,6 @@
-"""What `config` needs to speak TOML and to turn validation problems into single lines.
+"""What recipes and cards need to speak TOML and to turn validation problems into single lines.
 
-Nothing here knows a field of a recipe: the fields, their types and limits are read from the
+Nothing here knows a field of either: the fields, their types and limits are read from the
 pydantic models that are passed in, so that a limit is written down once only.
 """
 

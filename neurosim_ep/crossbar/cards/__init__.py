@@ -1,0 +1,1 @@
+"""The shipped array cards, one TOML file each."""

@@ -1,0 +1,1 @@
+"""What one memristor does: programming, read noise, drift, faults, pulse response; device cards."""

@@ -1,0 +1,1 @@
+"""The shipped device cards, one TOML file each."""
