@@ -1,1 +1,24 @@
 """How weights sit on arrays of devices and are read: mapping, tiles, converters, wires."""
+
+from neurosim_ep.crossbar import wires
+from neurosim_ep.crossbar.array import CrossbarArray
+from neurosim_ep.crossbar.card import ArrayCard, load_array_card, shipped_array_cards
+from neurosim_ep.crossbar.network import CrossbarNetwork, MappingReport, map_to_crossbar
+from neurosim_ep.crossbar.nonidealities import NONIDEALITIES, only, present, without
+from neurosim_ep.crossbar.storage import CrossbarStorage
+
+__all__ = [
+    "NONIDEALITIES",
+    "ArrayCard",
+    "CrossbarArray",
+    "CrossbarNetwork",
+    "CrossbarStorage",
+    "MappingReport",
+    "load_array_card",
+    "map_to_crossbar",
+    "only",
+    "present",
+    "shipped_array_cards",
+    "wires",
+    "without",
+]

@@ -6,7 +6,14 @@ from neurosim_ep.models.feedforward import FeedForward
 from neurosim_ep.models.geometry import Convolution, Dense, Geometry, Identity, PooledConvolution
 from neurosim_ep.models.initialisation import initialise
 from neurosim_ep.models.network import Edge, HopfieldNetwork, Layer
-from neurosim_ep.models.storage import ExactStorage, NoStorage, Storage
+from neurosim_ep.models.storage import (
+    ExactStorage,
+    NoStorage,
+    Storage,
+    WeightStorage,
+    as_complex,
+    as_real,
+)
 from neurosim_ep.models.zoo import hopfield_resnet13, mlp, vgg5
 
 __all__ = [
@@ -30,6 +37,9 @@ __all__ = [
     "Sigmoid",
     "SquaredError",
     "Storage",
+    "WeightStorage",
+    "as_complex",
+    "as_real",
     "hopfield_resnet13",
     "initialise",
     "mlp",

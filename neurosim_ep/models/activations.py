@@ -17,6 +17,11 @@ class Activation(nn.Module):
     holomorphic: bool = False
     """Whether the activation accepts complex currents (needed by holomorphic EP)."""
 
+    @property
+    def upper_bound(self) -> float | None:
+        """Largest possible state where states lie in [0, bound]; None where they have no bounds."""
+        return None
+
     def forward(self, current: Tensor) -> Tensor:
         """State for a current, any shape, element by element."""
         raise NotImplementedError
@@ -71,6 +76,11 @@ class ReLUAlpha(Activation):
         super().__init__()
         self.alpha = _checked_alpha(alpha)
 
+    @property
+    def upper_bound(self) -> float:
+        """Alpha."""
+        return self.alpha
+
     def forward(self, current: Tensor) -> Tensor:
         """Current clipped to [0, alpha]."""
         return current.clamp(0.0, self.alpha)
@@ -101,6 +111,11 @@ class Sigmoid(Activation):
     """
 
     holomorphic = True
+
+    @property
+    def upper_bound(self) -> float:
+        """1."""
+        return 1.0
 
     def forward(self, current: Tensor) -> Tensor:
         """Shifted sigmoid, real or complex."""

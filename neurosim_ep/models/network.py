@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from neurosim_ep.models.activations import Activation, Linear
 from neurosim_ep.models.geometry import Geometry, Shape
-from neurosim_ep.models.storage import ExactStorage, NoStorage, Storage
+from neurosim_ep.models.storage import ExactStorage, NoStorage, Storage, WeightStorage
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class HopfieldNetwork(nn.Module):
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        """Weight tensors of the edges that have one, in edge order."""
-        return [e.storage.weight for e in self.edges if isinstance(e.storage, ExactStorage)]
+        """Weight tensors of the edges that have weights, in edge order."""
+        return [e.storage.weight for e in self.edges if isinstance(e.storage, WeightStorage)]
 
     def edge_list(self) -> list[Edge]:
         """The edges with their type, which a ModuleList forgets."""

@@ -23,11 +23,14 @@ class Storage(nn.Module):
         super().__init__()
         self.geometry = geometry
 
-    def forward_read(self, pre: Tensor) -> Tensor:
-        """Currents (B, *linear_shape) for pre states (B, *pre_shape)."""
+    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+        """Currents (B, *linear_shape) for pre states (B, *pre_shape).
+
+        ``delta`` says that the change of a state is driven: converters then use their second range.
+        """
         raise NotImplementedError
 
-    def transposed_read(self, currents: Tensor) -> Tensor:
+    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
         """Currents (B, *pre_shape) for driven columns (B, *linear_shape), by the same weights."""
         raise NotImplementedError
 
@@ -46,11 +49,12 @@ class Storage(nn.Module):
         return repr(self.geometry)
 
 
-class ExactStorage(Storage):
-    """A weight tensor, read by fused tensor operations in the tensor's own precision.
+class WeightStorage(Storage):
+    """A storage that holds weights: a tensor, and whatever it is written to.
 
-    Complex states (holomorphic EP) are read as their real and imaginary parts in one batch, as two
-    reads of one array would be.
+    Attributes:
+        weight: the weights as they are meant to be, in the geometry's ``weight_shape``; what an
+            optimiser updates.
     """
 
     weight: nn.Parameter
@@ -61,18 +65,6 @@ class ExactStorage(Storage):
             raise ValueError(f"geometry: {geometry!r} is not allowed; must have weights")
         weight = torch.empty(geometry.weight_shape, memory_format=geometry.memory_format)
         self.weight = nn.Parameter(weight.zero_())
-
-    def forward_read(self, pre: Tensor) -> Tensor:
-        """``linear(pre)``."""
-        if pre.is_complex():
-            return _as_complex(self.geometry.linear(_as_real(pre), self.weight))
-        return self.geometry.linear(pre, self.weight)
-
-    def transposed_read(self, currents: Tensor) -> Tensor:
-        """``transposed(currents)``."""
-        if currents.is_complex():
-            return _as_complex(self.geometry.transposed(_as_real(currents), self.weight))
-        return self.geometry.transposed(currents, self.weight)
 
     def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
         """Subtract the (real part of the) correlation from ``weight.grad``."""
@@ -89,14 +81,34 @@ class ExactStorage(Storage):
             self.weight.grad += gradient
 
 
+class ExactStorage(WeightStorage):
+    """A weight tensor, read by fused tensor operations in the tensor's own precision.
+
+    Complex states (holomorphic EP) are read as their real and imaginary parts in one batch, as two
+    reads of one array would be.
+    """
+
+    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+        """``linear(pre)``."""
+        if pre.is_complex():
+            return as_complex(self.geometry.linear(as_real(pre), self.weight))
+        return self.geometry.linear(pre, self.weight)
+
+    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+        """``transposed(currents)``."""
+        if currents.is_complex():
+            return as_complex(self.geometry.transposed(as_real(currents), self.weight))
+        return self.geometry.transposed(currents, self.weight)
+
+
 class NoStorage(Storage):
     """The storage of an edge without weights: what is read is what was driven."""
 
-    def forward_read(self, pre: Tensor) -> Tensor:
+    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
         """The geometry's fixed map."""
         return self.geometry.linear(pre, pre)
 
-    def transposed_read(self, currents: Tensor) -> Tensor:
+    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
         """The adjoint of the geometry's fixed map."""
         return self.geometry.transposed(currents, currents)
 
@@ -104,9 +116,11 @@ class NoStorage(Storage):
         """Nothing to learn."""
 
 
-def _as_real(states: Tensor) -> Tensor:
+def as_real(states: Tensor) -> Tensor:
+    """Real and imaginary parts of complex states (B, ...) as one batch (2 B, ...)."""
     return torch.cat([states.real, states.imag])
 
 
-def _as_complex(parts: Tensor) -> Tensor:
+def as_complex(parts: Tensor) -> Tensor:
+    """Inverse of `as_real`."""
     return torch.complex(*parts.chunk(2))

@@ -110,11 +110,12 @@ class DeltaReads(FullReads):
     def _linear(self, number: int) -> Tensor:
         edge = self.edges[number]
         change = _minus(self.states[edge.pre], self._free[edge.pre])
-        return _plus(edge.storage.forward_read(change), self._forward[number])
+        return _plus(edge.storage.forward_read(change, delta=True), self._forward[number])
 
     def _adjoint(self, number: int, currents: Tensor) -> Tensor:
         change = _minus(currents, self._driven[number])
-        return _plus(self.edges[number].storage.transposed_read(change), self._backward[number])
+        read = self.edges[number].storage.transposed_read(change, delta=True)
+        return _plus(read, self._backward[number])
 
 
 def _minus(phases: Tensor, free: Tensor) -> Tensor:

@@ -43,11 +43,11 @@ class MatrixStorage(Storage):
         self.conductances = exact.geometry.matrix(exact.weight.detach()).clone()
         self.gradient = torch.zeros_like(self.conductances)
 
-    def forward_read(self, pre: Tensor) -> Tensor:
+    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
         """Rows driven, columns sensed."""
         return self.geometry.from_columns(self.geometry.unroll(pre) @ self.conductances)
 
-    def transposed_read(self, currents: Tensor) -> Tensor:
+    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
         """Columns driven, rows sensed."""
         return self.geometry.fold(self.geometry.to_columns(currents) @ self.conductances.T)
 

@@ -302,11 +302,11 @@ class CountingStorage(Storage):
         self.forward_batches: list[int] = []
         self.transposed_batches: list[int] = []
 
-    def forward_read(self, pre: Tensor) -> Tensor:
+    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
         self.forward_batches.append(pre.shape[0])
         return self.exact.forward_read(pre)
 
-    def transposed_read(self, currents: Tensor) -> Tensor:
+    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
         self.transposed_batches.append(currents.shape[0])
         return self.exact.transposed_read(currents)
 

@@ -60,6 +60,11 @@ class Geometry(ABC):
     def matrix(self, weight: Tensor) -> Tensor:
         """Weight tensor as an array's matrix (rows, columns) = (fan-in, outputs)."""
 
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """Inverse of `matrix`: (rows, columns) to a weight tensor in the memory format."""
+        assert self.weight_shape is not None
+        return matrix.reshape(self.weight_shape)
+
     def to_columns(self, currents: Tensor) -> Tensor:
         """Currents (B, *linear_shape) as column vectors (B, positions, columns)."""
         return currents.flatten(2).transpose(1, 2)

@@ -112,6 +112,11 @@ class Convolution(Geometry):
         """(in_channels * kernel * kernel, out_channels), a view."""
         return weight.flatten(1).T
 
+    def from_matrix(self, matrix: Tensor) -> Tensor:
+        """(in_channels * kernel * kernel, out_channels) to a channels-last weight tensor."""
+        assert self.weight_shape is not None
+        return matrix.T.reshape(self.weight_shape).contiguous(memory_format=self.memory_format)
+
 
 class PooledConvolution(Convolution):
     """Convolution followed by 2x2 max pooling (VGG5's edges; arXiv 2509.26003, equation 7).

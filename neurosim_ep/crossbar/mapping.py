@@ -1,0 +1,86 @@
+"""Weights to conductances and back: differential pairs and offset columns.
+
+With the window [g_min, g_max] and the largest weight w_max of a layer or column,
+
+- differential pair: G+ = g_min + max(w, 0) / u, G- = g_min + max(-w, 0) / u, w = u (G+ - G-), where
+  u = w_max / (g_max - g_min);
+- offset column: G = g_mid + w / u, reference g_mid, w = u (G - G_ref), where
+  u = 2 w_max / (g_max - g_min).
+
+The devices of a matrix are one tensor: (2, rows, columns) for pairs, and (1, rows, columns + column
+tiles) with offset columns, the references of the column tiles last.
+"""
+
+import torch
+from torch import Tensor
+
+from neurosim_ep.crossbar.tiles import Tiling
+from neurosim_ep.devices.window import Window
+
+PAIR, OFFSET = "differential_pair", "offset_column"
+
+
+def device_shape(tiling: Tiling, mapping: str) -> tuple[int, int, int]:
+    """Shape of the tensor of devices."""
+    if mapping == PAIR:
+        return 2, tiling.rows, tiling.columns
+    return 1, tiling.rows, tiling.columns + tiling.column_tiles
+
+
+def weight_units(
+    matrix: Tensor, window: Window, mapping: str, scale: str, quantile: float
+) -> Tensor:
+    """Weight per siemens, u, one per column (columns,).
+
+    Args:
+        matrix: weights (rows, columns).
+        window: of the devices.
+        mapping: ``differential_pair`` or ``offset_column``.
+        scale: ``layer`` or ``column``.
+        quantile: of the absolute weights that reaches the end of the window.
+    """
+    size = matrix.abs()
+    if scale == "layer":
+        largest = quantile_of(size.flatten(), quantile).expand(matrix.shape[1])
+    else:
+        largest = quantile_of(size, quantile)
+    # A column of zeros sits at the window's foot whatever its scale.
+    largest = torch.where(largest > 0.0, largest, torch.ones_like(largest))
+    span = window.g_max_siemens - window.g_min_siemens
+    return largest * ((1.0 if mapping == PAIR else 2.0) / span)
+
+
+def target_conductances(
+    matrix: Tensor, units: Tensor, window: Window, mapping: str, tiling: Tiling
+) -> Tensor:
+    """Conductances that stand for the weights, (planes, rows, columns of devices), in siemens.
+
+    Weights beyond the scale give targets outside the window, which programming clips and counts.
+    """
+    wanted = matrix / units
+    if mapping == PAIR:
+        return window.g_min_siemens + torch.stack([wanted.clamp_min(0.0), (-wanted).clamp_min(0.0)])
+    middle = 0.5 * (window.g_min_siemens + window.g_max_siemens)
+    references = wanted.new_full((tiling.rows, tiling.column_tiles), middle)
+    return torch.cat([middle + wanted, references], dim=1).unsqueeze(0)
+
+
+def signed(devices: Tensor, mapping: str, tiling: Tiling) -> Tensor:
+    """Differences that carry the sign: (planes, rows, ...) in siemens to (rows, columns)."""
+    if mapping == PAIR:
+        return devices[0] - devices[1]
+    return devices[0, :, : tiling.columns] - spread_references(devices, tiling)
+
+
+def spread_references(devices: Tensor, tiling: Tiling) -> Tensor:
+    """The reference columns, each repeated over its tile's columns, (rows, columns)."""
+    references = devices[0, :, tiling.columns :]
+    return references.repeat_interleave(tiling.tile_columns, 1)[:, : tiling.columns]
+
+
+def quantile_of(values: Tensor, quantile: float) -> Tensor:
+    """Quantile along the first dimension, without torch's limit on the number of values."""
+    if quantile == 1.0:
+        return values.amax(0)
+    rank = max(1, round(quantile * values.shape[0]))
+    return values.kthvalue(rank, dim=0).values

@@ -1,0 +1,200 @@
+"""A weight matrix on arrays: programmed, ageing, with its wires solved."""
+
+import torch
+from torch import Tensor, nn
+
+from neurosim_ep.crossbar.card import ArrayCard
+from neurosim_ep.crossbar.lines import transfer_conductances
+from neurosim_ep.crossbar.mapping import (
+    PAIR,
+    device_shape,
+    signed,
+    target_conductances,
+    weight_units,
+)
+from neurosim_ep.crossbar.noise import map_variance
+from neurosim_ep.crossbar.tiles import Tiling
+from neurosim_ep.devices import DeviceCard, Devices, Programmed, ReadVariance
+from neurosim_ep.seeds import derive_seed
+
+
+class CrossbarMatrix(nn.Module):
+    """Devices that stand for a weight matrix (rows, columns), and what reads see of them.
+
+    Args:
+        tiling: how the matrix is cut into arrays.
+        device: card of the devices.
+        array: card of the arrays.
+        seed: of everything that is drawn for these devices.
+        dtype, where: of the tensors.
+
+    Attributes:
+        devices: conductances in siemens, see `neurosim_ep.crossbar.mapping` for their shape.
+        units: weight per siemens (columns,).
+        forward_matrix: weights as the forward read sees them (rows, columns).
+        transposed_matrix: the same for the transposed read; the same tensor where drivers and
+            sense amplifiers have equal resistance.
+        noise: variances of the devices that carry weights, summed over a differential pair.
+        reference_noise: variances of the offset columns (rows, column tiles); silent for pairs.
+    """
+
+    units: Tensor
+    forward_matrix: Tensor
+    transposed_matrix: Tensor
+    noise: ReadVariance
+    reference_noise: ReadVariance
+    compensation: Tensor
+    _programmed_sum: Tensor
+
+    def __init__(
+        self,
+        tiling: Tiling,
+        device: DeviceCard,
+        array: ArrayCard,
+        *,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+        where: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__()
+        self.tiling, self.array, self.seed = tiling, array, seed
+        self.mapping = array.layout.mapping
+        self.devices = Devices(
+            device,
+            device_shape(tiling, self.mapping),
+            seed=derive_seed(seed, "devices"),
+            dtype=dtype,
+            device=where,
+        )
+        one = torch.ones((), dtype=dtype, device=where)
+        self.register_buffer("units", one.repeat(tiling.columns))
+        self.register_buffer("compensation", one.clone())
+        self.register_buffer("_programmed_sum", one.clone())
+        self._shares: tuple[Tensor, Tensor] | None = None
+        self.noise = self.reference_noise = ReadVariance()
+
+    @property
+    def arrays(self) -> int:
+        """How many physical arrays there are."""
+        planes = 2 if self.mapping == PAIR else 1
+        return planes * self.tiling.row_tiles * self.tiling.column_tiles
+
+    @property
+    def largest_unit(self) -> Tensor:
+        """Weight per siemens of the column with the largest weights."""
+        return self.units.max()
+
+    @torch.no_grad()
+    def program(self, matrix: Tensor, *, rescale: bool) -> Programmed:
+        """Write weights (rows, columns); time starts again at 0.
+
+        Args:
+            matrix: finite weights.
+            rescale: choose the scale from these weights; else keep it, and clip what is beyond.
+
+        Raises:
+            ValueError: if the weights have another shape or are not finite.
+        """
+        shape = (self.tiling.rows, self.tiling.columns)
+        if tuple(matrix.shape) != shape:
+            raise ValueError(
+                f"weights: shape {tuple(matrix.shape)} is not allowed; must be {shape}"
+            )
+        if not bool(matrix.isfinite().all()):
+            raise ValueError("weights: NaN or infinity is not allowed; must be finite")
+        layout, window = self.array.layout, self.devices.card.window
+        if rescale:
+            units = weight_units(
+                matrix, window, layout.mapping, layout.scale, layout.scale_quantile
+            )
+            self.units.copy_(units)
+        target = target_conductances(matrix, self.units, window, layout.mapping, self.tiling)
+        report = self.devices.program(target)
+        wires, count = self.array.wires, self.devices.program_count - 1
+        if wires is not None and count % wires.refresh_interval_programmings == 0:
+            self._shares = None
+        self.compensation.fill_(1.0)
+        self.refresh()
+        return report
+
+    @torch.no_grad()
+    def advance_time(self, seconds: float) -> None:
+        """Let the devices age, solve the wires again and compensate the mean drift if asked to.
+
+        Raises:
+            ValueError: for a negative or infinite time.
+        """
+        self.devices.advance_time(seconds)
+        self._shares = None
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Work out again what reads see, from the devices' present conductances."""
+        conductance = self.devices.conductance
+        forward, backward = self._through_wires(conductance)
+        if self.array.compensation is not None and self.array.compensation.global_drift:
+            self._compensate(forward)
+        self.forward_matrix = self._weights(forward)
+        self.transposed_matrix = (
+            self.forward_matrix if backward is forward else self._weights(backward)
+        )
+        self._refresh_noise()
+
+    def _weights(self, conductance: Tensor) -> Tensor:
+        return signed(conductance, self.mapping, self.tiling) * (self.units * self.compensation)
+
+    def _through_wires(self, conductance: Tensor) -> tuple[Tensor, Tensor]:
+        wires = self.array.wires
+        if wires is None:
+            return conductance, conductance
+        if self._shares is None:
+            forward, backward = transfer_conductances(conductance, self.tiling, self.mapping, wires)
+            share = _share(forward, conductance)
+            self._shares = share, share if backward is forward else _share(backward, conductance)
+            return forward, backward
+        forward = conductance * self._shares[0]
+        same = self._shares[0] is self._shares[1]
+        return forward, forward if same else conductance * self._shares[1]
+
+    def _compensate(self, forward: Tensor) -> None:
+        """Scale so that the sum of all column currents is what it was when programmed."""
+        card, present = self.array.compensation, forward.sum()
+        assert card is not None
+        if self.devices.elapsed_s == 0.0:
+            self._programmed_sum.copy_(present)
+            return
+        volt, variance = self.array.drive.read_voltage_volt, self.devices.read_variance()
+        total = torch.zeros_like(present)
+        for matrix, factor in (
+            (variance.constant, volt**-2),
+            (variance.per_volt, 1.0 / volt),
+            (variance.per_square_volt, 1.0),
+        ):
+            if matrix is not None:
+                total += factor * matrix.sum()
+        generator = torch.Generator().manual_seed(
+            derive_seed(self.seed, "compensation", str(self.devices.elapsed_s))
+        )
+        draw = torch.randn((), generator=generator, dtype=torch.float64).to(present)
+        measured = present + draw * (total / card.reads).sqrt()
+        self.compensation.copy_(self._programmed_sum / measured)
+
+    def _refresh_noise(self) -> None:
+        variance = self.devices.read_variance()
+        columns, pair = self.tiling.columns, self.mapping == PAIR
+        factor = self.compensation.square()
+        if self._shares is not None:
+            # To first order a device's noise reaches the output by the same share as its current.
+            factor = factor * self._shares[0].square()
+        variance = map_variance(variance, lambda matrix: matrix * factor)
+        if pair:
+            self.noise = map_variance(variance, lambda matrix: matrix.sum(0))
+            return
+        self.noise = map_variance(variance, lambda matrix: matrix[0, :, :columns])
+        self.reference_noise = map_variance(variance, lambda matrix: matrix[0, :, columns:])
+
+
+def _share(transfer: Tensor, conductance: Tensor) -> Tensor:
+    """What the wires leave of each device's conductance, 0 to 1."""
+    return torch.where(conductance > 0.0, transfer / conductance, torch.ones_like(conductance))

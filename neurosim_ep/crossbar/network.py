@@ -1,0 +1,179 @@
+"""Networks on crossbars: the same layers, edges and biases, with arrays in place of tensors."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from neurosim_ep.crossbar.card import ArrayCard, load_array_card
+from neurosim_ep.crossbar.ports import Port
+from neurosim_ep.crossbar.storage import CrossbarStorage
+from neurosim_ep.devices import DeviceCard, load_device_card
+from neurosim_ep.models import Edge, HopfieldNetwork, Layer, WeightStorage
+from neurosim_ep.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class MappingReport:
+    """What a network takes up, and how its programming went.
+
+    Attributes:
+        weights: that sit on arrays.
+        devices: of all arrays that hold weights or references.
+        arrays: physical crossbars.
+        utilisation_fraction: share of the arrays' crossings that hold a device in use.
+        clipped: targets outside the devices' window.
+        failed: devices that write-verify gave up on.
+        attempts: programming pulses.
+    """
+
+    weights: int
+    devices: int
+    arrays: int
+    utilisation_fraction: float
+    clipped: int
+    failed: int
+    attempts: int
+
+
+class CrossbarNetwork(HopfieldNetwork):
+    """A Hopfield network whose weights sit on crossbars; made by `map_to_crossbar`.
+
+    Biases, activations, pooling and identity edges stay digital and exact.
+
+    Args:
+        network: whose layers, edges, weights and biases are taken over; it stays as it is.
+        device: card of the devices.
+        array: card of the arrays.
+        seed: of everything that is drawn; one seed is one piece of hardware.
+
+    Attributes:
+        device_card, array_card: of the hardware.
+        report: of the last programming.
+    """
+
+    def __init__(
+        self, network: HopfieldNetwork, device: DeviceCard, array: ArrayCard, *, seed: int
+    ) -> None:
+        layers = [Layer(layer.shape, copy.deepcopy(layer.activation)) for layer in network.layers]
+        edges = [Edge(edge.pre, edge.post, edge.geometry) for edge in network.edge_list()]
+        super().__init__(layers, edges)
+        self.device_card, self.array_card, self.seed = device, array, seed
+        first = network.biases[0]
+        self.to(first.device, first.dtype)
+        bounds = [None] + [layer.activation.upper_bound for layer in layers[1:]]
+        with torch.no_grad():
+            for mine, theirs in zip(self.biases, network.biases, strict=True):
+                mine.copy_(theirs)
+            for number, (edge, source) in enumerate(zip(edges, network.edge_list(), strict=True)):
+                if not isinstance(source.storage, WeightStorage):
+                    continue
+                storage = CrossbarStorage(
+                    edge.geometry,
+                    device,
+                    array,
+                    seed=derive_seed(seed, "edge", number),
+                    bounds=(bounds[edge.pre], bounds[edge.post]),
+                    dtype=first.dtype,
+                    where=first.device,
+                )
+                storage.weight.copy_(source.storage.weight)
+                edge.storage = storage
+        self.report = self.program(rescale=True)
+
+    @property
+    def storages(self) -> list[CrossbarStorage]:
+        """Storages of the edges that have weights, in edge order."""
+        found = [edge.storage for edge in self.edge_list()]
+        return [storage for storage in found if isinstance(storage, CrossbarStorage)]
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time since the arrays were programmed."""
+        return self.storages[0].matrix.devices.elapsed_s
+
+    def program(self, *, rescale: bool = False) -> MappingReport:
+        """Write the digital weights into all arrays; time starts again at 0.
+
+        Args:
+            rescale: choose the scales from these weights; else keep them and clip what is beyond.
+
+        Raises:
+            ValueError: if a weight is not finite.
+        """
+        clipped = failed = attempts = crossings = devices = arrays = 0
+        for storage in self.storages:
+            programmed = storage.program(rescale=rescale)
+            clipped += programmed.clipped
+            failed += programmed.failed
+            attempts += programmed.attempts
+            matrix, layout = storage.matrix, self.array_card.layout
+            devices += matrix.devices.programmed.numel()
+            arrays += matrix.arrays
+            crossings += matrix.arrays * layout.rows * layout.columns
+            if layout.mapping == "offset_column":
+                crossings += matrix.arrays * layout.rows
+        self.report = MappingReport(
+            sum(weight.numel() for weight in self.weights),
+            devices,
+            arrays,
+            devices / crossings,
+            clipped,
+            failed,
+            attempts,
+        )
+        return self.report
+
+    def advance_time(self, seconds: float) -> None:
+        """Let all devices age.
+
+        Raises:
+            ValueError: for a negative or infinite time.
+        """
+        for storage in self.storages:
+            storage.advance_time(seconds)
+
+    @contextmanager
+    def calibrating(self) -> Iterator[None]:
+        """Converters read ideally inside, and take their ranges from what they saw at its end.
+
+        Settle on data inside, free and nudged, with full and delta reads as they will be used.
+        """
+        ports = [port for s in self.storages for port in s.ports.values() if isinstance(port, Port)]
+        for port in ports:
+            port.start_calibrating()
+        try:
+            yield
+        finally:
+            for port in ports:
+                port.finish_calibrating()
+
+
+def map_to_crossbar(
+    model: HopfieldNetwork,
+    device: DeviceCard | str = "ideal",
+    array: ArrayCard | str = "ideal",
+    *,
+    seed: int = 0,
+) -> CrossbarNetwork:
+    """Put a network's weights on crossbars.
+
+    Args:
+        model: any network; it stays as it is.
+        device: device card, or the name or path of one.
+        array: array card, or the name or path of one.
+        seed: of everything that is drawn; one seed is one piece of hardware.
+
+    Returns:
+        The same network on arrays, in the model's dtype and on its device; it settles and learns
+        like any other.  Where the array card calibrates its converters, that has to be done before
+        the first read (`CrossbarNetwork.calibrating`).
+
+    Raises:
+        ValueError: if a card is not valid, an array is too small, or a weight is not finite.
+    """
+    device = load_device_card(device) if isinstance(device, str) else device
+    array = load_array_card(array) if isinstance(array, str) else array
+    return CrossbarNetwork(model, device, array, seed=seed)

@@ -1,0 +1,152 @@
+"""The converters of one kind of read: what is driven and how sensed currents become numbers."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neurosim_ep.crossbar.card import Converters
+from neurosim_ep.crossbar.converters import Calibration, largest_code, quantise_
+
+
+class Port(nn.Module):
+    """DACs and ADCs of one direction, for full or for delta reads.
+
+    Where the card asks for it, full scales are calibrated on data: the driven one in units of the
+    state, the sensed ones in ampere, one per tile.
+
+    Args:
+        converters: of the array card; None is ideal.
+        bound: largest driven value where it is known, the bound of the layer's activation.
+        signed: whether negative values are driven.
+        tiles: rows and columns of tiles.
+        shared: the port of full reads whose ranges these delta reads have to use; None where they
+            have their own.
+
+    Attributes:
+        calibrating: whether reads are ideal now, and recorded.
+        dac_full_scale: calibrated; NaN before, 0-dimensional.
+        adc_full_scale_ampere: calibrated (row tiles, column tiles); NaN before.
+    """
+
+    dac_full_scale: Tensor
+    adc_full_scale_ampere: Tensor
+
+    def __init__(
+        self,
+        converters: Converters | None,
+        bound: float | None,
+        *,
+        signed: bool,
+        tiles: tuple[int, int],
+        shared: "Port | None" = None,
+    ) -> None:
+        super().__init__()
+        self.converters, self.bound = converters, bound
+        self.signed = signed or bound is None
+        # In a list, the other port is not registered as a part of this one.
+        self._shared = [shared] if shared is not None else []
+        self.register_buffer("dac_full_scale", torch.tensor(math.nan, dtype=torch.float64))
+        self.register_buffer("adc_full_scale_ampere", torch.full(tiles, math.nan))
+        self.calibrating = False
+        self.drive_seen: Calibration | None = None
+        self.current_seen: Calibration | None = None
+        self._dac: float | None = None
+        self._adc_ready = False
+
+    @property
+    def by_tile(self) -> bool:
+        """Whether every tile's current has to be known by itself."""
+        card = self.converters
+        if card is None:
+            return False
+        needed = card.adc_bits is not None or card.adc_noise_ampere > 0.0
+        return needed or self.calibrating
+
+    def start_calibrating(self) -> None:
+        """Read ideally and record from now on."""
+        self.calibrating = True
+        if self.converters is not None and not self._shared:
+            self.drive_seen, self.current_seen = Calibration(), Calibration()
+
+    def finish_calibrating(self) -> None:
+        """Set the full scales to the quantile of what was seen; keep them where nothing was."""
+        card, driven, sensed = self.converters, self.drive_seen, self.current_seen
+        if card is not None and driven is not None and driven.seen:
+            self.dac_full_scale.copy_(driven.full_scale(card.calibration_quantile))
+        if card is not None and sensed is not None and sensed.seen:
+            self.adc_full_scale_ampere.copy_(sensed.full_scale(card.calibration_quantile))
+        self.calibrating = False
+        self.drive_seen = self.current_seen = None
+        self._hold_ranges()
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._hold_ranges()
+
+    def _hold_ranges(self) -> None:
+        """Keep on the host what every read asks for: settling never waits for the device."""
+        scale = float(self.dac_full_scale)
+        self._dac = None if math.isnan(scale) else scale
+        self._adc_ready = bool(self.adc_full_scale_ampere.isfinite().all())
+
+    def full_scale(self, driven: Tensor) -> float | Tensor:
+        """Full scale of the driven values.
+
+        Raises:
+            ValueError: if the range has to be calibrated on data and was not.
+        """
+        kind = "known" if self.converters is None else self.converters.dac_range
+        if self.calibrating or self.converters is None:
+            kind = "ideal" if self.bound is None else "known"
+        if kind == "fixed":
+            assert self.converters is not None and self.converters.dac_range_state is not None
+            return self.converters.dac_range_state
+        if kind == "known" and self.bound is not None:
+            return self.bound
+        if kind == "ideal":
+            return driven.abs().amax().clamp_min(torch.finfo(driven.dtype).tiny)
+        scale = (self._shared[0] if self._shared else self)._dac
+        if scale is None:
+            raise ValueError(
+                f"dac_range: {kind!r} is not allowed before the converters are calibrated on data"
+            )
+        return scale
+
+    def drive(self, values: Tensor, full_scale: float | Tensor) -> Tensor:
+        """What the DACs make of the values; the values themselves where they are ideal."""
+        if self.drive_seen is not None:
+            self.drive_seen.add(values.reshape(-1))
+        if self.calibrating or self.converters is None or self.converters.dac_bits is None:
+            return values
+        bits = self.converters.dac_bits
+        step = full_scale / largest_code(bits, self.signed)
+        return quantise_(values.clone(), step, bits, self.signed)
+
+    @property
+    def adc_bits(self) -> int | None:
+        """Resolution of the sensed currents; None where nothing is rounded."""
+        return None if self.converters is None or self.calibrating else self.converters.adc_bits
+
+    @property
+    def adc_range(self) -> str:
+        """Kind of the sensed range; ``ideal`` follows each read's largest current."""
+        return "ideal" if self.converters is None else self.converters.adc_range
+
+    def adc_full_scale(self) -> Tensor:
+        """Largest current of every tile's ADC (row tiles, column tiles), in ampere.
+
+        Raises:
+            ValueError: if the range has to be calibrated on data and was not.
+        """
+        card = self.converters
+        assert card is not None
+        if card.adc_range_ampere is not None:
+            return torch.full_like(self.adc_full_scale_ampere, card.adc_range_ampere)
+        ranges = self._shared[0] if self._shared else self
+        if not ranges._adc_ready:
+            raise ValueError(
+                "adc_range: 'calibrated' is not allowed before the converters are calibrated on data"
+            )
+        return ranges.adc_full_scale_ampere

@@ -1,0 +1,287 @@
+"""The storage of an edge whose weights sit on arrays."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from neurosim_ep.crossbar.card import ArrayCard
+from neurosim_ep.crossbar.converters import largest_code, quantise_
+from neurosim_ep.crossbar.matrix import CrossbarMatrix
+from neurosim_ep.crossbar.noise import NormalSource
+from neurosim_ep.crossbar.ports import Port
+from neurosim_ep.crossbar.read_noise import ReadNoise
+from neurosim_ep.crossbar.reading import tile_reads
+from neurosim_ep.crossbar.tiles import cut
+from neurosim_ep.devices import DeviceCard, Programmed
+from neurosim_ep.models import Convolution, Geometry, WeightStorage, as_complex, as_real
+from neurosim_ep.seeds import derive_seed
+
+
+class CrossbarStorage(WeightStorage):
+    """Weights on arrays that are read in both directions.
+
+    A read goes: DAC, arrays (wires, faults, drift, read noise), ADC per tile, digital sum over
+    tiles and, in the transposed read of a convolution, digital fold of overlapping patches.  Where
+    nothing needs a single tile's current, the arrays' effective weights are read at once.
+
+    Args:
+        geometry: dense or convolution.
+        device: card of the devices.
+        array: card of the arrays.
+        seed: of everything that is drawn.
+        bounds: largest state of the pre and of the post layer; None where there is none.
+        dtype, where: of the tensors.
+
+    Attributes:
+        weight: the digital weights that `program` writes; what an optimiser updates.
+        matrix: the arrays.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        device: DeviceCard,
+        array: ArrayCard,
+        *,
+        seed: int,
+        bounds: tuple[float | None, float | None] = (None, None),
+        dtype: torch.dtype = torch.float32,
+        where: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(geometry)
+        assert geometry.weight_shape is not None
+        rows, columns = (
+            geometry.fan_in,
+            geometry.matrix(torch.empty(geometry.weight_shape)).shape[1],
+        )
+        per_channel = geometry.kernel**2 if isinstance(geometry, Convolution) else 1
+        layout = array.layout
+        tiling = cut(rows, columns, layout.rows, layout.columns, per_channel)
+        weight = torch.empty(
+            geometry.weight_shape, dtype=dtype, device=where, memory_format=geometry.memory_format
+        )
+        self.weight = nn.Parameter(weight.zero_())
+        self.array = array
+        self.matrix = CrossbarMatrix(tiling, device, array, seed=seed, dtype=dtype, where=where)
+        self.reads = tile_reads(geometry, tiling)
+        self.source = NormalSource(derive_seed(seed, "read"))
+        tiles = (tiling.row_tiles, tiling.column_tiles)
+        self.ports = nn.ModuleDict()
+        for direction, bound in zip(("forward", "transposed"), bounds, strict=True):
+            full = Port(array.converters(direction, False), bound, signed=False, tiles=tiles)
+            second = getattr(array, f"{direction}_delta")
+            self.ports[f"{direction}_full"] = full
+            self.ports[f"{direction}_delta"] = Port(
+                array.converters(direction, True),
+                bound,
+                signed=True,
+                tiles=tiles,
+                shared=full if second is None else None,
+            )
+        self.ports.to(where)
+        self._volt = array.drive.read_voltage_volt
+        self._by_column = layout.scale == "column"
+        self._prepared: dict[str, Tensor | ReadNoise] = {}
+
+    # --- Programming and time ------------------------------------------------------------------
+
+    @torch.no_grad()
+    def program(self, *, rescale: bool = False) -> Programmed:
+        """Write the digital weights into the devices.
+
+        Args:
+            rescale: choose the scale from these weights; else keep it and clip what is beyond.
+
+        Raises:
+            ValueError: if the weights are not finite.
+        """
+        report = self.matrix.program(self.geometry.matrix(self.weight.detach()), rescale=rescale)
+        self._prepared.clear()
+        return report
+
+    def advance_time(self, seconds: float) -> None:
+        """Let the devices age.
+
+        Raises:
+            ValueError: for a negative or infinite time.
+        """
+        self.matrix.advance_time(seconds)
+        self._prepared.clear()
+
+    def effective_weight(self, direction: str = "forward") -> Tensor:
+        """The weights that a ``forward`` or ``transposed`` read sees, in ``weight_shape``."""
+        return self.geometry.from_matrix(self._effective(direction))
+
+    # --- Reads ---------------------------------------------------------------------------------
+
+    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+        """Rows driven, columns sensed."""
+        if pre.is_complex():
+            return as_complex(self.forward_read(as_real(pre), delta=delta))
+        port = self._port("forward", delta)
+        driven = self.reads.inside(pre)
+        scale = port.full_scale(driven)
+        driven = port.drive(driven, scale)
+        if port.by_tile:
+            return self.reads.outside_columns(self._forward_by_tile(driven, scale, port))
+        columns = self.reads.forward(driven, self._get("forward", self._summed))
+        noise = self._noise("forward")
+        if noise is not None:
+            noise.add_to_columns(columns, driven, scale, self.source)
+        return self.reads.outside_columns(columns)
+
+    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+        """Columns driven, rows sensed."""
+        if currents.is_complex():
+            return as_complex(self.transposed_read(as_real(currents), delta=delta))
+        port = self._port("transposed", delta)
+        driven = self.reads.inside(currents)
+        # Columns of their own scale are driven in proportion to it.
+        relative = self._relative_units(driven) if self._by_column else None
+        voltages = driven if relative is None else driven * relative
+        scale = port.full_scale(voltages)
+        voltages = port.drive(voltages, scale)
+        driven = voltages if relative is None else voltages / relative
+        if port.by_tile:
+            return self.reads.outside_rows(self._transposed_by_tile(driven, scale, port))
+        rows = self.reads.transposed(driven, self._get("transposed", self._summed))
+        noise = self._noise("transposed")
+        if noise is not None:
+            noise.add_to_rows(rows, driven, scale, self.source)
+        return self.reads.outside_rows(rows)
+
+    def _forward_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
+        tiles = self.matrix.tiling.column_tiles
+        partial = self.reads.forward_tiles(driven, self._get("forward blocks", self._blocks))
+        noise = self._noise("forward")
+        if noise is not None:
+            noise.add_to_column_tiles(partial, driven, scale, self.source)
+        number = self.matrix.units * (scale / self._volt)
+        tile = self._index("columns", self.reads.column_tile_of_columns)
+        if port.current_seen is not None:
+            port.current_seen.add(_by_tile(partial.abs() / number, tile, tiles))
+        full_scale = None
+        if port.adc_bits is not None and port.adc_range == "ideal":
+            largest = partial.abs().amax(0, keepdim=True) / number
+            full_scale = _by_tile(largest, tile, tiles)[0][:, tile]
+        elif port.adc_bits is not None:
+            full_scale = port.adc_full_scale()[:, tile]
+        return self.reads.gather(_digitise(partial, port, full_scale, number, self.source), driven)
+
+    def _transposed_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
+        tiles = self.matrix.tiling.row_tiles
+        samples, blocks = self.reads.samples(driven), self._get("transposed blocks", self._blocks)
+        noise = self._noise("transposed")
+        number = self.matrix.largest_unit * (scale / self._volt)
+        tile = self._index("rows", self.reads.row_tile_of_piece_rows)
+        full_scale = None
+        if port.adc_bits is not None and port.adc_range == "ideal":
+            peaks = [self.reads.transposed_tiles(samples, b).abs().amax(0) for b in blocks]
+            largest = torch.stack(peaks).amax(0, keepdim=True) / number
+            full_scale = _by_tile(largest, tile, tiles)[0][:, tile]
+        elif port.adc_bits is not None:
+            full_scale = port.adc_full_scale().T[:, tile]
+
+        def pieces() -> Iterator[Tensor]:
+            for piece, block in enumerate(blocks):
+                partial = self.reads.transposed_tiles(samples, block)
+                if noise is not None:
+                    noise.add_to_row_tiles(partial, samples, piece, scale, self.source)
+                if port.current_seen is not None:
+                    seen = _by_tile(partial.abs() / number, tile, tiles)
+                    port.current_seen.add(seen.transpose(1, 2))
+                yield _digitise(partial, port, full_scale, number, self.source)
+
+        return self.reads.fold(pieces(), driven)
+
+    # --- What reads need, made once per programming --------------------------------------------
+
+    def _port(self, direction: str, delta: bool) -> Port:
+        port = self.ports[f"{direction}_{'delta' if delta else 'full'}"]
+        assert isinstance(port, Port)
+        return port
+
+    def _effective(self, name: str) -> Tensor:
+        matrix = self.matrix
+        return matrix.forward_matrix if name.startswith("forward") else matrix.transposed_matrix
+
+    def _summed(self, name: str) -> Tensor:
+        return self.reads.weight(self._effective(name))
+
+    def _blocks(self, name: str) -> Tensor:
+        if name.startswith("forward"):
+            return self.reads.forward_blocks(self._effective(name))
+        return self.reads.transposed_blocks(self._effective(name))
+
+    def _get(self, name: str, make: Callable[[str], Tensor]) -> Tensor:
+        held = self._prepared.get(name)
+        if held is None:
+            held = self._prepared[name] = make(name)
+        assert isinstance(held, Tensor)
+        return held
+
+    def _index(self, name: str, make: Callable[[], list[int]]) -> Tensor:
+        return self._get(name, lambda _: torch.tensor(make(), device=self.weight.device))
+
+    def _relative_units(self, driven: Tensor) -> Tensor:
+        relative = self.matrix.units / self.matrix.largest_unit
+        return relative.view(-1, *(1,) * (driven.dim() - 2))
+
+    def _noise(self, direction: str) -> ReadNoise | None:
+        held = self._prepared.get("noise")
+        if held is None:
+            held = self._prepared["noise"] = ReadNoise(self.matrix, self.reads, self._volt)
+        assert isinstance(held, ReadNoise)
+        return None if held.silent else held
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._changed()
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._changed()
+
+    def _changed(self) -> None:
+        """Work out anew whatever follows from conductances and ranges."""
+        self.matrix.refresh()
+        self._prepared.clear()
+
+    def get_extra_state(self) -> Tensor:
+        """State of the read noise's generator, saved with the weights."""
+        return self.source.state(self.weight.device)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore the read noise's generator."""
+        self.source.set_state(state, self.weight.device)
+
+
+def _by_tile(currents: Tensor, tile: Tensor, tiles: int) -> Tensor:
+    """Largest of each tile's lines: (samples, other tiles, lines) to (samples, other tiles, tiles)."""
+    shape = (*currents.shape[:2], tiles)
+    where = tile.expand_as(currents)
+    return currents.new_zeros(shape).scatter_reduce_(2, where, currents, "amax")
+
+
+def _digitise(
+    partial: Tensor, port: Port, full_scale: Tensor | None, number: Tensor, source: NormalSource
+) -> Tensor:
+    """ADCs of every tile, then the digital sum over the tiles that share a line.
+
+    Args:
+        partial: currents as numbers (samples, tiles, lines), overwritten.
+        port: the converters.
+        full_scale: of every line's ADC in ampere (tiles, lines); None where nothing is rounded.
+        number: number per ampere of every line (lines,), or one for all.
+        source: of the ADCs' noise.
+    """
+    card = port.converters
+    if card is not None and card.adc_noise_ampere > 0.0 and not port.calibrating:
+        partial.addcmul_(source.like(partial), number * card.adc_noise_ampere)
+    if full_scale is not None and port.adc_bits is not None:
+        step = full_scale * number / largest_code(port.adc_bits, signed=True)
+        quantise_(partial, step, port.adc_bits)
+    return partial.sum(1) if partial.shape[1] > 1 else partial.squeeze(1)
