@@ -14,7 +14,7 @@ _DEVICE_TABLES = {
     "drift": ("drift",),
 }
 _CONVERTERS = ("forward", "transposed", "forward_delta", "transposed_delta")
-_IDEAL_CONVERTER = {
+_IDEAL_CONVERTER: dict[str, dict[str, float | None]] = {
     "dac": {"dac_bits": None},
     "adc": {"adc_bits": None},
     "adc_noise": {"adc_noise_ampere": 0.0},
@@ -70,7 +70,7 @@ def without(
         of_device["read_noise"] = ()
     if "levels" in names:
         of_device["window"] = device.window.model_copy(update={"levels": None})
-    ideal = {}
+    ideal: dict[str, float | None] = {}
     for name in names:
         ideal |= _IDEAL_CONVERTER.get(name, {})
     of_array: dict[str, object] = {

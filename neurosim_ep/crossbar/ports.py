@@ -101,7 +101,8 @@ class Port(nn.Module):
         if self.calibrating or self.converters is None:
             kind = "ideal" if self.bound is None else "known"
         if kind == "fixed":
-            assert self.converters is not None and self.converters.dac_range_state is not None
+            assert self.converters is not None
+            assert self.converters.dac_range_state is not None
             return self.converters.dac_range_state
         if kind == "known" and self.bound is not None:
             return self.bound
@@ -147,6 +148,7 @@ class Port(nn.Module):
         ranges = self._shared[0] if self._shared else self
         if not ranges._adc_ready:
             raise ValueError(
-                "adc_range: 'calibrated' is not allowed before the converters are calibrated on data"
+                "adc_range: 'calibrated' is not allowed before the converters are calibrated on "
+                "data"
             )
         return ranges.adc_full_scale_ampere

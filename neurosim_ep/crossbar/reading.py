@@ -97,7 +97,7 @@ class TileReads(ABC):
         return [column // self.tiling.tile_columns for column in range(self.tiling.columns)]
 
     def _split_columns(self, samples: Tensor) -> Tensor:
-        """(samples, columns) as (column tiles, samples, tile columns), the last filled with zeros."""
+        """(samples, columns) as (column tiles, samples, tile columns), zeros at the end."""
         tiles, size = self.tiling.column_tiles, self.tiling.tile_columns
         if missing := tiles * size - samples.shape[1]:
             samples = F.pad(samples, (0, missing))
@@ -219,7 +219,7 @@ class ConvolutionReads(TileReads):
         return self.geometry.transposed(driven, weight)
 
     def forward_blocks(self, matrix: Tensor) -> Tensor:
-        """(row tiles * n, tile channels, kernel, kernel), channels-last, zeros where channels end."""
+        """(row tiles * n, tile channels, kernel, kernel), channels-last, zeros at the end."""
         tiles, kernel = self.tiling.row_tiles, self.geometry.kernel
         rows = tiles * self.tile_channels * self.rows_per_channel
         padded = F.pad(matrix, (0, 0, 0, rows - matrix.shape[0]))

@@ -260,7 +260,7 @@ class CrossbarStorage(WeightStorage):
 
 
 def _by_tile(currents: Tensor, tile: Tensor, tiles: int) -> Tensor:
-    """Largest of each tile's lines: (samples, other tiles, lines) to (samples, other tiles, tiles)."""
+    """Largest of each tile's lines: (samples, others, lines) to (samples, others, tiles)."""
     shape = (*currents.shape[:2], tiles)
     where = tile.expand_as(currents)
     return currents.new_zeros(shape).scatter_reduce_(2, where, currents, "amax")
