@@ -48,6 +48,8 @@ class CrossbarArray(CrossbarStorage):
         super().__init__(
             Dense((rows,), (columns,)), device, array, seed=seed, dtype=dtype, where=where
         )
+        # Devices at rest can be read too.
+        self.matrix.refresh()
 
     def program(self, weights: Tensor | None = None, *, rescale: bool = True) -> Programmed:
         """Write weights (rows, columns); time starts again at 0.
@@ -65,6 +67,8 @@ class CrossbarArray(CrossbarStorage):
                     f"weights: shape {tuple(weights.shape)} is not allowed; must be "
                     f"{tuple(self.weight.shape)}"
                 )
+            if not bool(weights.isfinite().all()):
+                raise ValueError("weights: NaN or infinity is not allowed; must be finite")
             self.weight.data.copy_(weights)
         return super().program(rescale=rescale)
 

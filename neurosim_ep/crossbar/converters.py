@@ -12,6 +12,7 @@ from neurosim_ep.crossbar.mapping import quantile_of
 
 # Values kept of each read and array while calibrating: enough for a quantile of 0.9995.
 SAMPLES_PER_READ = 4096
+_GOLDEN_RATIO = 0.6180339887498949
 
 
 def largest_code(bits: int, signed: bool) -> int:
@@ -24,11 +25,16 @@ def quantise_(values: Tensor, step: float | Tensor, bits: int, signed: bool = Tr
 
     Args:
         values: any shape.
-        step: one code's worth, full scale / `largest_code`; broadcasts over the values; above 0.
+        step: one code's worth, full scale / `largest_code`; broadcasts over the values.
         bits: resolution.
         signed: whether the codes are.
     """
     top = largest_code(bits, signed)
+    # A full scale of zero, where nothing was ever seen, has a step without a finite inverse.
+    if isinstance(step, Tensor):
+        step = step.clamp_min(torch.finfo(step.dtype).tiny)
+    else:
+        step = max(step, torch.finfo(values.dtype).tiny)
     codes = values.mul_(1.0 / step).round_()
     return codes.clamp_(-top if signed else 0, top).mul_(step)
 
@@ -48,9 +54,13 @@ class Calibration:
         return bool(self._samples)
 
     def add(self, values: Tensor) -> None:
-        """Sample one read: values (n, ...), evenly spaced along the first dimension."""
-        stride = max(1, values.shape[0] // SAMPLES_PER_READ)
-        self._samples.append(values[::stride].abs())
+        """Sample one read: values (n, ...), spread over the first dimension."""
+        count = values.shape[0]
+        if count > SAMPLES_PER_READ:
+            # By the golden ratio: an even stride would meet the same pixel of every image.
+            places = torch.arange(SAMPLES_PER_READ, dtype=torch.float64) * _GOLDEN_RATIO % 1.0
+            values = values[(places * count).long().to(values.device)]
+        self._samples.append(values.abs())
 
     def full_scale(self, quantile: float) -> Tensor:
         """Quantile (...) of all samples; the smallest positive number where all were zero."""

@@ -1,5 +1,7 @@
 """A weight matrix on arrays: programmed, ageing, with its wires solved."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,8 @@ class CrossbarMatrix(nn.Module):
     reference_noise: ReadVariance
     compensation: Tensor
     _programmed_sum: Tensor
+    _share: Tensor | None
+    _rest: Tensor | None
 
     def __init__(
         self,
@@ -57,7 +61,7 @@ class CrossbarMatrix(nn.Module):
         where: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
-        self.tiling, self.array, self.seed = tiling, array, seed
+        self.tiling, self.array = tiling, array
         self.mapping = array.layout.mapping
         self.devices = Devices(
             device,
@@ -70,8 +74,18 @@ class CrossbarMatrix(nn.Module):
         self.register_buffer("units", one.repeat(tiling.columns))
         self.register_buffer("compensation", one.clone())
         self.register_buffer("_programmed_sum", one.clone())
-        self._shares: tuple[Tensor, Tensor] | None = None
+        # What the wires leave: share * conductance + rest, per direction where they differ.
+        self._solved, share, wires = False, None, array.wires
+        if wires is not None:
+            directions = 1 if wires.driver_ohm == wires.sense_ohm else 2
+            share = one.new_ones((directions, *self.devices.shape))
+        rest = None if share is None else torch.zeros_like(share)
+        # Solved at every programming, it follows from the conductances and need not be saved.
+        saved = wires is not None and wires.refresh_interval_programmings > 1
+        self.register_buffer("_share", share, persistent=saved)
+        self.register_buffer("_rest", rest, persistent=saved)
         self.noise = self.reference_noise = ReadVariance()
+        self.register_load_state_dict_post_hook(_refresh_loaded)  # type: ignore[no-untyped-call]
 
     @property
     def arrays(self) -> int:
@@ -112,7 +126,7 @@ class CrossbarMatrix(nn.Module):
         report = self.devices.program(target)
         wires, count = self.array.wires, self.devices.program_count - 1
         if wires is not None and count % wires.refresh_interval_programmings == 0:
-            self._shares = None
+            self._solved = False
         self.compensation.fill_(1.0)
         self.refresh()
         return report
@@ -125,7 +139,7 @@ class CrossbarMatrix(nn.Module):
             ValueError: for a negative or infinite time.
         """
         self.devices.advance_time(seconds)
-        self._shares = None
+        self._solved = False
         self.refresh()
 
     @torch.no_grad()
@@ -146,16 +160,17 @@ class CrossbarMatrix(nn.Module):
 
     def _through_wires(self, conductance: Tensor) -> tuple[Tensor, Tensor]:
         wires = self.array.wires
-        if wires is None:
+        if wires is None or self._share is None or self._rest is None:
             return conductance, conductance
-        if self._shares is None:
-            forward, backward = transfer_conductances(conductance, self.tiling, self.mapping, wires)
-            share = _share(forward, conductance)
-            self._shares = share, share if backward is forward else _share(backward, conductance)
-            return forward, backward
-        forward = conductance * self._shares[0]
-        same = self._shares[0] is self._shares[1]
-        return forward, forward if same else conductance * self._shares[1]
+        if not self._solved:
+            transfer = transfer_conductances(conductance, self.tiling, self.mapping, wires)
+            for place in range(self._share.shape[0]):
+                self._share[place] = _share(transfer[place], conductance)
+                self._rest[place] = transfer[place] - self._share[place] * conductance
+            self._solved = True
+        seen = torch.addcmul(self._rest, self._share, conductance)
+        forward = seen[0]
+        return forward, forward if len(seen) == 1 else seen[1]
 
     def _compensate(self, forward: Tensor) -> None:
         """Scale so that the sum of all column currents is what it was when programmed."""
@@ -173,9 +188,11 @@ class CrossbarMatrix(nn.Module):
         ):
             if matrix is not None:
                 total += factor * matrix.sum()
-        generator = torch.Generator().manual_seed(
-            derive_seed(self.seed, "compensation", str(self.devices.elapsed_s))
+        devices = self.devices
+        seed = derive_seed(
+            devices.seed, "compensation", devices.program_count, str(devices.elapsed_s)
         )
+        generator = torch.Generator().manual_seed(seed)
         draw = torch.randn((), generator=generator, dtype=torch.float64).to(present)
         measured = present + draw * (total / card.reads).sqrt()
         self.compensation.copy_(self._programmed_sum / measured)
@@ -184,9 +201,9 @@ class CrossbarMatrix(nn.Module):
         variance = self.devices.read_variance()
         columns, pair = self.tiling.columns, self.mapping == PAIR
         factor = self.compensation.square()
-        if self._shares is not None:
-            # To first order a device's noise reaches the output by the same share as its current.
-            factor = factor * self._shares[0].square()
+        if self._share is not None:
+            # About the share of its current; currents that the noise adds elsewhere are left out.
+            factor = factor * self._share[0].square()
         variance = map_variance(variance, lambda matrix: matrix * factor)
         if pair:
             self.noise = map_variance(variance, lambda matrix: matrix.sum(0))
@@ -196,5 +213,14 @@ class CrossbarMatrix(nn.Module):
 
 
 def _share(transfer: Tensor, conductance: Tensor) -> Tensor:
-    """What the wires leave of each device's conductance, 0 to 1."""
-    return torch.where(conductance > 0.0, transfer / conductance, torch.ones_like(conductance))
+    """What the wires leave of each device's conductance, 0 to 1; more came by other devices."""
+    share = (transfer / conductance).clamp_max_(1.0)
+    return torch.where(conductance > 0.0, share, torch.ones_like(conductance))
+
+
+def _refresh_loaded(matrix: CrossbarMatrix, _: Any) -> None:
+    """After loading a state: what reads see follows from the new conductances."""
+    wires = matrix.array.wires
+    saved = wires is not None and wires.refresh_interval_programmings > 1
+    matrix._solved = saved and matrix.devices.program_count > 0
+    matrix.refresh()

@@ -75,4 +75,5 @@ def add_noise(currents: Tensor, variance: Tensor, source: NormalSource) -> Tenso
         variance: broadcasts over the currents; overwritten.
         source: of the numbers.
     """
-    return currents.addcmul_(source.like(currents), variance.sqrt_())
+    # Fast convolutions may leave a variance of zero slightly negative.
+    return currents.addcmul_(source.like(currents), variance.clamp_min_(0.0).sqrt_())

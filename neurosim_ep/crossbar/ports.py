@@ -70,16 +70,36 @@ class Port(nn.Module):
         if self.converters is not None and not self._shared:
             self.drive_seen, self.current_seen = Calibration(), Calibration()
 
+    def record(self, currents: Tensor, scale: float | Tensor) -> None:
+        """Record the largest current of each tile while calibrating.
+
+        Args:
+            currents: (samples, row tiles, column tiles), in ampere.
+            scale: full scale at which they were driven.
+        """
+        if self.current_seen is not None:
+            # The driven full scale may not be known yet: currents at a full scale of 1.
+            self.current_seen.add(currents if self._follows_reads else currents * scale)
+
     def finish_calibrating(self) -> None:
         """Set the full scales to the quantile of what was seen; keep them where nothing was."""
         card, driven, sensed = self.converters, self.drive_seen, self.current_seen
-        if card is not None and driven is not None and driven.seen:
-            self.dac_full_scale.copy_(driven.full_scale(card.calibration_quantile))
-        if card is not None and sensed is not None and sensed.seen:
-            self.adc_full_scale_ampere.copy_(sensed.full_scale(card.calibration_quantile))
         self.calibrating = False
         self.drive_seen = self.current_seen = None
+        if card is not None and driven is not None and driven.seen:
+            self.dac_full_scale.copy_(driven.full_scale(card.calibration_quantile))
         self._hold_ranges()
+        if card is not None and sensed is not None and sensed.seen:
+            currents = sensed.full_scale(card.calibration_quantile)
+            if not self._follows_reads:
+                currents = currents / self.full_scale(currents)
+            self.adc_full_scale_ampere.copy_(currents)
+        self._hold_ranges()
+
+    @property
+    def _follows_reads(self) -> bool:
+        """Whether the driven full scale is each read's own."""
+        return self.converters is not None and self.converters.dac_range == "ideal"
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -115,15 +135,18 @@ class Port(nn.Module):
             )
         return scale
 
-    def drive(self, values: Tensor, full_scale: float | Tensor) -> Tensor:
-        """What the DACs make of the values; the values themselves where they are ideal."""
+    def drive(self, values: Tensor, full_scale: float | Tensor, *, signed: bool) -> Tensor:
+        """What the DACs make of the values; the values themselves where they are ideal.
+
+        ``signed`` asks for signed codes where states would not need them.
+        """
         if self.drive_seen is not None:
             self.drive_seen.add(values.reshape(-1))
         if self.calibrating or self.converters is None or self.converters.dac_bits is None:
             return values
         bits = self.converters.dac_bits
-        step = full_scale / largest_code(bits, self.signed)
-        return quantise_(values.clone(), step, bits, self.signed)
+        signed = signed or self.signed
+        return quantise_(values.clone(), full_scale / largest_code(bits, signed), bits, signed)
 
     @property
     def adc_bits(self) -> int | None:

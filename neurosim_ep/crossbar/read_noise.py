@@ -54,15 +54,17 @@ class ReadNoise:
 
     # --- All tiles summed ----------------------------------------------------------------------
 
-    def add_to_columns(
+    def of_columns(
         self, columns: Tensor, driven: Tensor, scale: Scale, source: NormalSource
-    ) -> None:
-        """Forward: columns (B, columns, ...) of driven rows (B, rows, ...), in place."""
+    ) -> Tensor | None:
+        """Forward: variance of columns (B, columns, ...) of driven rows (B, rows, ...).
+
+        Noise that columns have in common, from a reference, is added to them here.
+        """
         reads, ratio = self._reads, scale / self._volt
         if self._uniform:
             weight = self._get("one column", lambda: reads.weight(self._square()[:, :1]))
-            add_noise(columns, reads.forward(driven.square(), weight), source)
-            return
+            return reads.forward(driven.square(), weight)
         variance = self._sum(
             "forward", reads.forward, reads.weight, driven, self._forward_matrices(), ratio
         )
@@ -70,10 +72,15 @@ class ReadNoise:
         if constant is not None:
             total = _along(constant.sum(0) * self._units.square(), columns) * ratio**2
             variance = total.expand_as(columns).clone() if variance is None else variance + total
-        if variance is not None:
-            add_noise(columns, variance, source)
-        if is_silent(self._reference):
-            return
+        if not is_silent(self._reference):
+            self._add_common(columns, driven, ratio, source)
+        return variance
+
+    def _add_common(
+        self, columns: Tensor, driven: Tensor, ratio: Scale, source: NormalSource
+    ) -> None:
+        """Noise of the reference columns, the same for all columns of a tile."""
+        reads = self._reads
         variance = self._sum(
             "reference", reads.forward, reads.weight, driven, self._reference_matrices(), ratio
         )
@@ -86,14 +93,13 @@ class ReadNoise:
         common = add_noise(torch.zeros_like(variance), variance, source)
         columns -= common[:, self._column_tile] * _along(self._units, columns)
 
-    def add_to_rows(self, rows: Tensor, driven: Tensor, scale: Scale, source: NormalSource) -> None:
-        """Transposed: rows (B, rows, ...) of driven columns (B, columns, ...), in place."""
+    def of_rows(self, rows: Tensor, driven: Tensor, scale: Scale) -> Tensor | None:
+        """Transposed: variance of rows (B, rows, ...) of driven columns (B, columns, ...)."""
         reads, ratio = self._reads, scale / self._volt
         if self._uniform:
             weight = self._get("one column", lambda: reads.weight(self._square()[:, :1]))
             total = driven.square().sum(1, keepdim=True)
-            add_noise(rows, reads.transposed(total, weight).clamp_min_(0.0), source)
-            return
+            return reads.transposed(total, weight)
         variance = self._sum(
             "transposed", reads.transposed, reads.weight, driven, self._transposed_matrices(), ratio
         )
@@ -120,8 +126,7 @@ class ReadNoise:
                 extra = total if extra is None else extra + total
             if extra is not None:
                 variance = extra if variance is None else variance + extra
-        if variance is not None:
-            add_noise(rows, variance.clamp_min_(0.0), source)
+        return variance
 
     # --- Tile by tile --------------------------------------------------------------------------
 

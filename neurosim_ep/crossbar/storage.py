@@ -9,13 +9,20 @@ from torch import Tensor, nn
 from neurosim_ep.crossbar.card import ArrayCard
 from neurosim_ep.crossbar.converters import largest_code, quantise_
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
-from neurosim_ep.crossbar.noise import NormalSource
+from neurosim_ep.crossbar.noise import NormalSource, add_noise
 from neurosim_ep.crossbar.ports import Port
 from neurosim_ep.crossbar.read_noise import ReadNoise
 from neurosim_ep.crossbar.reading import tile_reads
 from neurosim_ep.crossbar.tiles import cut
 from neurosim_ep.devices import DeviceCard, Programmed
-from neurosim_ep.models import Convolution, Geometry, WeightStorage, as_complex, as_real
+from neurosim_ep.models import (
+    Convolution,
+    Geometry,
+    NoiseSum,
+    WeightStorage,
+    as_complex,
+    as_real,
+)
 from neurosim_ep.seeds import derive_seed
 
 
@@ -80,7 +87,7 @@ class CrossbarStorage(WeightStorage):
                 tiles=tiles,
                 shared=full if second is None else None,
             )
-        self.ports.to(where)
+        self.ports.to(where, dtype)
         self._volt = array.drive.read_voltage_volt
         self._by_column = layout.scale == "column"
         self._prepared: dict[str, Tensor | ReadNoise] = {}
@@ -116,52 +123,79 @@ class CrossbarStorage(WeightStorage):
 
     # --- Reads ---------------------------------------------------------------------------------
 
-    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """Rows driven, columns sensed."""
         if pre.is_complex():
-            return as_complex(self.forward_read(as_real(pre), delta=delta))
-        port = self._port("forward", delta)
-        driven = self.reads.inside(pre)
+            return as_complex(self._read_forward(as_real(pre), delta, None, signed=True))
+        return self._read_forward(pre, delta, noise)
+
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
+        """Columns driven, rows sensed."""
+        if currents.is_complex():
+            return as_complex(self._read_transposed(as_real(currents), delta, None, signed=True))
+        return self._read_transposed(currents, delta, noise)
+
+    def _read_forward(
+        self, pre: Tensor, delta: bool, noise: NoiseSum | None, signed: bool = False
+    ) -> Tensor:
+        port, driven = self._port("forward", delta), self.reads.inside(pre)
         scale = port.full_scale(driven)
-        driven = port.drive(driven, scale)
+        driven = port.drive(driven, scale, signed=signed)
         if port.by_tile:
             return self.reads.outside_columns(self._forward_by_tile(driven, scale, port))
         columns = self.reads.forward(driven, self._get("forward", self._summed))
-        noise = self._noise("forward")
-        if noise is not None:
-            noise.add_to_columns(columns, driven, scale, self.source)
+        if (arrays := self._noise()) is not None:
+            variance = arrays.of_columns(columns, driven, scale, self.source)
+            self._add(columns, variance, self.reads.outside_columns, noise)
         return self.reads.outside_columns(columns)
 
-    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
-        """Columns driven, rows sensed."""
-        if currents.is_complex():
-            return as_complex(self.transposed_read(as_real(currents), delta=delta))
-        port = self._port("transposed", delta)
-        driven = self.reads.inside(currents)
+    def _read_transposed(
+        self, currents: Tensor, delta: bool, noise: NoiseSum | None, signed: bool = False
+    ) -> Tensor:
+        port, driven = self._port("transposed", delta), self.reads.inside(currents)
         # Columns of their own scale are driven in proportion to it.
         relative = self._relative_units(driven) if self._by_column else None
         voltages = driven if relative is None else driven * relative
         scale = port.full_scale(voltages)
-        voltages = port.drive(voltages, scale)
+        voltages = port.drive(voltages, scale, signed=signed)
         driven = voltages if relative is None else voltages / relative
         if port.by_tile:
             return self.reads.outside_rows(self._transposed_by_tile(driven, scale, port))
         rows = self.reads.transposed(driven, self._get("transposed", self._summed))
-        noise = self._noise("transposed")
-        if noise is not None:
-            noise.add_to_rows(rows, driven, scale, self.source)
+        if (arrays := self._noise()) is not None:
+            variance = arrays.of_rows(rows, driven, scale)
+            self._add(rows, variance, self.reads.outside_rows, noise)
         return self.reads.outside_rows(rows)
+
+    def _add(
+        self,
+        currents: Tensor,
+        variance: Tensor | None,
+        outside: Callable[[Tensor], Tensor],
+        noise: NoiseSum | None,
+    ) -> None:
+        """Add the noise to currents in the inner form, or leave it to a sum of reads."""
+        if variance is None:
+            return
+        if noise is None:
+            add_noise(currents, variance, self.source)
+        else:
+            noise.add(outside(variance.expand_as(currents)), self.source.like)
 
     def _forward_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.column_tiles
         partial = self.reads.forward_tiles(driven, self._get("forward blocks", self._blocks))
-        noise = self._noise("forward")
+        noise = self._noise()
         if noise is not None:
             noise.add_to_column_tiles(partial, driven, scale, self.source)
-        number = self.matrix.units * (scale / self._volt)
+        number = self.matrix.units * self.matrix.compensation * (scale / self._volt)
         tile = self._index("columns", self.reads.column_tile_of_columns)
-        if port.current_seen is not None:
-            port.current_seen.add(_by_tile(partial.abs() / number, tile, tiles))
+        if port.calibrating:
+            port.record(_by_tile(partial.abs() / number, tile, tiles), scale)
         full_scale = None
         if port.adc_bits is not None and port.adc_range == "ideal":
             largest = partial.abs().amax(0, keepdim=True) / number
@@ -173,8 +207,8 @@ class CrossbarStorage(WeightStorage):
     def _transposed_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.row_tiles
         samples, blocks = self.reads.samples(driven), self._get("transposed blocks", self._blocks)
-        noise = self._noise("transposed")
-        number = self.matrix.largest_unit * (scale / self._volt)
+        noise = self._noise()
+        number = self.matrix.largest_unit * self.matrix.compensation * (scale / self._volt)
         tile = self._index("rows", self.reads.row_tile_of_piece_rows)
         full_scale = None
         if port.adc_bits is not None and port.adc_range == "ideal":
@@ -189,9 +223,9 @@ class CrossbarStorage(WeightStorage):
                 partial = self.reads.transposed_tiles(samples, block)
                 if noise is not None:
                     noise.add_to_row_tiles(partial, samples, piece, scale, self.source)
-                if port.current_seen is not None:
+                if port.calibrating:
                     seen = _by_tile(partial.abs() / number, tile, tiles)
-                    port.current_seen.add(seen.transpose(1, 2))
+                    port.record(seen.transpose(1, 2), scale)
                 yield _digitise(partial, port, full_scale, number, self.source)
 
         return self.reads.fold(pieces(), driven)
@@ -229,7 +263,7 @@ class CrossbarStorage(WeightStorage):
         relative = self.matrix.units / self.matrix.largest_unit
         return relative.view(-1, *(1,) * (driven.dim() - 2))
 
-    def _noise(self, direction: str) -> ReadNoise | None:
+    def _noise(self) -> ReadNoise | None:
         held = self._prepared.get("noise")
         if held is None:
             held = self._prepared["noise"] = ReadNoise(self.matrix, self.reads, self._volt)
@@ -238,16 +272,13 @@ class CrossbarStorage(WeightStorage):
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        self._changed()
+        # What reads see follows from the conductances, which may have moved or changed precision.
+        self.matrix.refresh()
+        self._prepared.clear()
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._changed()
-
-    def _changed(self) -> None:
-        """Work out anew whatever follows from conductances and ranges."""
-        self.matrix.refresh()
         self._prepared.clear()
 
     def get_extra_state(self) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from neurosim_ep.crossbar.wire_blocks import merged_transfer_matrix
 
-_DEVICES_AT_ONCE = 2**17  # bounds the memory: about 1 kB per device
+_DEVICES_AT_ONCE = 2**17  # bounds the memory: about 2 kB per device
 
 
 @torch.no_grad()
@@ -36,7 +36,8 @@ def transfer_matrix(
     """Short-circuit transfer conductances of arrays with resistive wires.
 
     With voltages v_i at the rows' left ends, the current that leaves the bottom end of column j
-    is ``sum_i v_i T_ij``. Computed in float64, whatever the dtype; without a gradient.
+    is ``sum_i v_i T_ij``. Computed in float64, whatever the dtype, and accurate to its rounding
+    relative to the largest element; without a gradient.
 
     Args:
         conductance: of the devices, in siemens, (..., rows, cols); row 0 at the top.
@@ -68,7 +69,7 @@ def transfer_matrix(
     if conductance.numel() == 0 or not any(resistances.values()):
         return conductance.clone()
     rows, columns = conductance.shape[-2:]
-    arrays = conductance.reshape(-1, rows, columns)
+    arrays = conductance.detach().reshape(-1, rows, columns)
     transfer = arrays.new_empty(arrays.shape)
     if method == "sparse":
         # Only the reference needs SciPy's solvers, which are slow to import.
@@ -78,10 +79,9 @@ def transfer_matrix(
             solved.copy_(torch.from_numpy(sparse_transfer_matrix(array, **resistances)))
     else:
         at_once = max(1, _DEVICES_AT_ONCE // (rows * columns))
-        for some, solved in zip(
-            torch.split(arrays, at_once), torch.split(transfer, at_once), strict=True
-        ):
-            solved.copy_(merged_transfer_matrix(some.double(), **resistances))
+        for start in range(0, len(arrays), at_once):
+            some = slice(start, start + at_once)
+            transfer[some] = merged_transfer_matrix(arrays[some].double(), **resistances)
     return transfer.view(conductance.shape)
 
 

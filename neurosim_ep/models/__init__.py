@@ -8,6 +8,7 @@ from neurosim_ep.models.initialisation import initialise
 from neurosim_ep.models.network import Edge, HopfieldNetwork, Layer
 from neurosim_ep.models.storage import (
     ExactStorage,
+    NoiseSum,
     NoStorage,
     Storage,
     WeightStorage,
@@ -31,6 +32,7 @@ __all__ = [
     "Layer",
     "Linear",
     "NoStorage",
+    "NoiseSum",
     "PooledConvolution",
     "ReLU",
     "ReLUAlpha",

@@ -4,10 +4,43 @@ Settling and learning only call the methods of `Storage`; whether a tensor or a 
 answers, they never ask.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from neurosim_ep.models.geometry import Geometry
+
+
+class NoiseSum:
+    """Normal noise of several reads whose currents are added: drawn once for all of them.
+
+    The reads are independent, so their variances add.
+    """
+
+    def __init__(self) -> None:
+        self._variance: Tensor | None = None
+        self._normal: Callable[[Tensor], Tensor] | None = None
+
+    def add(self, variance: Tensor, normal: Callable[[Tensor], Tensor]) -> None:
+        """Add one read's noise.
+
+        Args:
+            variance: of its currents (B, ...).
+            normal: standard normal numbers like a tensor; the first read's are taken.
+        """
+        if self._variance is None:
+            self._variance, self._normal = variance, normal
+        else:
+            self._variance = self._variance + variance
+
+    def add_to(self, currents: Tensor) -> None:
+        """Draw the noise and add it to the sum of the currents, in place."""
+        if self._variance is not None:
+            assert self._normal is not None
+            # Fast convolutions may leave a variance of zero slightly negative.
+            deviation = self._variance.clamp_min(0.0).sqrt_()
+            currents.addcmul_(self._normal(currents), deviation)
 
 
 class Storage(nn.Module):
@@ -23,14 +56,22 @@ class Storage(nn.Module):
         super().__init__()
         self.geometry = geometry
 
-    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """Currents (B, *linear_shape) for pre states (B, *pre_shape).
 
-        ``delta`` says that the change of a state is driven: converters then use their second range.
+        Args:
+            pre: what is driven.
+            delta: the change of a state is driven: converters then use their second range.
+            noise: takes the read's noise, where it may be added to the sum of several reads; None
+                where the currents themselves have to be noisy.
         """
         raise NotImplementedError
 
-    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """Currents (B, *pre_shape) for driven columns (B, *linear_shape), by the same weights."""
         raise NotImplementedError
 
@@ -88,13 +129,17 @@ class ExactStorage(WeightStorage):
     reads of one array would be.
     """
 
-    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """``linear(pre)``."""
         if pre.is_complex():
             return as_complex(self.geometry.linear(as_real(pre), self.weight))
         return self.geometry.linear(pre, self.weight)
 
-    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """``transposed(currents)``."""
         if currents.is_complex():
             return as_complex(self.geometry.transposed(as_real(currents), self.weight))
@@ -104,11 +149,15 @@ class ExactStorage(WeightStorage):
 class NoStorage(Storage):
     """The storage of an edge without weights: what is read is what was driven."""
 
-    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """The geometry's fixed map."""
         return self.geometry.linear(pre, pre)
 
-    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """The adjoint of the geometry's fixed map."""
         return self.geometry.transposed(currents, currents)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosim_ep.models import Activation, Cost, HopfieldNetwork
+from neurosim_ep.models import Activation, Cost, HopfieldNetwork, NoiseSum
 from neurosim_ep.settling.order import update_groups
 from neurosim_ep.settling.reads import DeltaReads, FullReads
 from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
@@ -89,13 +89,15 @@ class Settling:
 
     def _update(self, layer: int) -> Tensor:
         """New state of one layer from the present ones (arXiv 2509.26003, equations 3, 10, 11)."""
-        reads = [self._reads.forward(n) for n in self._into[layer]]
-        reads += [self._reads.transposed(n) for n in self._out_of[layer]]
+        noise = NoiseSum()
+        reads = [self._reads.forward(n, noise) for n in self._into[layer]]
+        reads += [self._reads.transposed(n, noise) for n in self._out_of[layer]]
         constant = self._constant[layer]
         if reads:
             current = reads[0] + constant
             for read in reads[1:]:
                 current += read
+            noise.add_to(current)
         else:
             current = constant.expand_as(self.states[layer]).clone()
         if self._nudge is not None and layer == self._output:

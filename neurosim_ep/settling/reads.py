@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from neurosim_ep.models import Edge
+from neurosim_ep.models import Edge, NoiseSum
 
 Pooled = tuple[int, Tensor, Tensor | None]
 
@@ -33,19 +33,23 @@ class FullReads:
         self.edges, self.states, self.versions = edges, states, versions
         self._pooled: dict[int, Pooled] = {}
 
-    def forward(self, number: int) -> Tensor:
-        """Currents of edge ``number`` into its post layer (B, *post_shape)."""
+    def forward(self, number: int, noise: NoiseSum | None = None) -> Tensor:
+        """Currents of edge ``number`` into its post layer (B, *post_shape).
+
+        ``noise`` takes the read's noise, to be added to the sum of a layer's currents; before
+        pooling the currents themselves have to be noisy.
+        """
         edge = self.edges[number]
         if not edge.geometry.pooled:
-            return self._linear(number)
+            return self._linear(number, noise)
         return self._pool(number)[1]
 
-    def transposed(self, number: int) -> Tensor:
-        """Currents of edge ``number`` into its pre layer (B, *pre_shape)."""
+    def transposed(self, number: int, noise: NoiseSum | None = None) -> Tensor:
+        """Currents of edge ``number`` into its pre layer (B, *pre_shape); noise as in `forward`."""
         edge = self.edges[number]
         post = self.states[edge.post]
         winners = self._pool(number)[2] if edge.geometry.pooled else None
-        return self._adjoint(number, edge.geometry.unpool(post, winners))
+        return self._adjoint(number, edge.geometry.unpool(post, winners), noise)
 
     def _pool(self, number: int) -> Pooled:
         """Pooled currents and winners for the present pre state, read once per state."""
@@ -57,12 +61,12 @@ class FullReads:
             self._pooled[number] = held
         return held
 
-    def _linear(self, number: int) -> Tensor:
+    def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
         edge = self.edges[number]
-        return edge.storage.forward_read(self.states[edge.pre])
+        return edge.storage.forward_read(self.states[edge.pre], noise=noise)
 
-    def _adjoint(self, number: int, currents: Tensor) -> Tensor:
-        return self.edges[number].storage.transposed_read(currents)
+    def _adjoint(self, number: int, currents: Tensor, noise: NoiseSum | None = None) -> Tensor:
+        return self.edges[number].storage.transposed_read(currents, noise=noise)
 
 
 class DeltaReads(FullReads):
@@ -107,14 +111,15 @@ class DeltaReads(FullReads):
             self._forward[number], self._driven[number] = linear, driven
             self._backward[number] = free_reads._adjoint(number, driven)
 
-    def _linear(self, number: int) -> Tensor:
+    def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
         edge = self.edges[number]
         change = _minus(self.states[edge.pre], self._free[edge.pre])
-        return _plus(edge.storage.forward_read(change, delta=True), self._forward[number])
+        read = edge.storage.forward_read(change, delta=True, noise=noise)
+        return _plus(read, self._forward[number])
 
-    def _adjoint(self, number: int, currents: Tensor) -> Tensor:
+    def _adjoint(self, number: int, currents: Tensor, noise: NoiseSum | None = None) -> Tensor:
         change = _minus(currents, self._driven[number])
-        read = self.edges[number].storage.transposed_read(change, delta=True)
+        read = self.edges[number].storage.transposed_read(change, delta=True, noise=noise)
         return _plus(read, self._backward[number])
 
 

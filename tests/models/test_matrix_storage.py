@@ -16,6 +16,7 @@ from torch import Tensor
 from neurosim_ep.models import (
     ExactStorage,
     HopfieldNetwork,
+    NoiseSum,
     SquaredError,
     Storage,
     hopfield_resnet13,
@@ -43,11 +44,15 @@ class MatrixStorage(Storage):
         self.conductances = exact.geometry.matrix(exact.weight.detach()).clone()
         self.gradient = torch.zeros_like(self.conductances)
 
-    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """Rows driven, columns sensed."""
         return self.geometry.from_columns(self.geometry.unroll(pre) @ self.conductances)
 
-    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         """Columns driven, rows sensed."""
         return self.geometry.fold(self.geometry.to_columns(currents) @ self.conductances.T)
 

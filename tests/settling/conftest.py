@@ -23,6 +23,7 @@ from neurosim_ep.models import (
     HopfieldNetwork,
     Identity,
     Layer,
+    NoiseSum,
     PooledConvolution,
     ReLUAlpha,
     Sigmoid,
@@ -302,11 +303,15 @@ class CountingStorage(Storage):
         self.forward_batches: list[int] = []
         self.transposed_batches: list[int] = []
 
-    def forward_read(self, pre: Tensor, *, delta: bool = False) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         self.forward_batches.append(pre.shape[0])
         return self.exact.forward_read(pre)
 
-    def transposed_read(self, currents: Tensor, *, delta: bool = False) -> Tensor:
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         self.transposed_batches.append(currents.shape[0])
         return self.exact.transposed_read(currents)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from neurosim_ep.models import Cost, CrossEntropy, HopfieldNetwork, SquaredError, Storage
+from neurosim_ep.models import Cost, CrossEntropy, HopfieldNetwork, NoiseSum, SquaredError, Storage
 from neurosim_ep.settling import ORDERS, settle, settle_nudged
 
 Narrow = Callable[..., HopfieldNetwork]
@@ -94,11 +94,15 @@ class Listening(Storage):
         self.exact = exact
         self.driven: list[float] = []
 
-    def forward_read(self, pre: Tensor) -> Tensor:
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         self.driven.append(float(pre.abs().max()))
         return self.exact.forward_read(pre)
 
-    def transposed_read(self, currents: Tensor) -> Tensor:
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
         self.driven.append(float(currents.abs().max()))
         return self.exact.transposed_read(currents)
 
