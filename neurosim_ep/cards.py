@@ -71,6 +71,8 @@ class CardTable(BaseModel):
 
     @model_validator(mode="after")
     def _every_number_has_a_source(self) -> CardTable:
+        if "model" in type(self).model_fields:
+            self.model_fields_set.add("model")  # or dumping it would leave the choice out
         if isinstance(self.source, str):
             return self
         given = self.model_fields_set - {"source", "model"}
@@ -184,9 +186,10 @@ def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
 def _error_lines(kind: type[Card], data: Mapping[str, Any], error: ValidationError) -> str:
     lines = []
     for entry in error.errors(include_url=False):
-        field, info, siblings = _locate(kind, entry["loc"])
+        loc = _within_source(data, entry["loc"])
+        field, info, siblings = _locate(kind, loc)
         value: Any = data
-        for part in _without_tags(data, entry["loc"]):
+        for part in _without_tags(data, loc):
             value = _item(value, part)
         if entry["type"] == "value_error":
             # A rule over several fields has named the first of them itself.
@@ -198,11 +201,45 @@ def _error_lines(kind: type[Card], data: Mapping[str, Any], error: ValidationErr
         elif entry["type"] in ("union_tag_invalid", "union_tag_not_found"):
             allowed = "one of " + ", ".join(map(show, _tags(info)))
             lines.append(problem(f"{field}.model", _item(value, "model"), allowed))
+        elif "source" in loc:
+            # A table is refused twice: for not being text, and for what is wrong in it.
+            if not isinstance(value, Mapping):
+                lines.append(problem(field, value, "text that says where the numbers come from"))
         elif info is not None:
-            lines.append(problem(field, value, describe(info.annotation, info.metadata, value)))
+            lines.append(problem(field, value, _allowed(info, loc, value)))
         else:
             lines.append(problem(field, value, entry["msg"]))
     return "\n".join(dict.fromkeys(lines))
+
+
+def _within_source(data: Any, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A location without what pydantic adds below ``source`` for its two forms."""
+    if "source" not in loc:
+        return loc
+    end = loc.index("source") + 1
+    value = data
+    for part in _without_tags(data, loc[:end]):
+        value = _item(value, part)
+    return loc[:end] + loc[-1:] if isinstance(value, Mapping) and loc[-1] in value else loc[:end]
+
+
+def _allowed(info: FieldInfo, loc: tuple[str | int, ...], value: Any) -> str:
+    """What a field, or the item of a list that the location ends at, may be, in words."""
+    annotation, metadata = info.annotation, info.metadata
+    for part in reversed(loc):
+        if not isinstance(part, int):
+            break
+        annotation, metadata = _plain(get_args(_plain(annotation))[0]), []
+    if get_origin(annotation) is tuple and _members(info):
+        return "a list, each item a table"
+    if _members(FieldInfo(annotation=annotation)):
+        return "a table or absent" if types.NoneType in get_args(annotation) else "a table"
+    return describe(annotation, metadata, value)
+
+
+def _plain(annotation: Any) -> Any:
+    """An annotation without its metadata."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _item(value: Any, part: str | int) -> Any:
@@ -231,6 +268,7 @@ def _locate(
 ) -> tuple[str, FieldInfo | None, list[str]]:
     """Dotted name of a location, the field that it is (if one), and its siblings' names."""
     names: list[str] = []
+    siblings: list[str] = []
     present: type[BaseModel] | None = kind
     info: FieldInfo | None = None
     for part in loc:
@@ -240,17 +278,17 @@ def _locate(
         if present is not None:
             names.append(toml_key(part))
             info = present.model_fields.get(part)
-            siblings, table = list(present.model_fields), present
+            siblings = list(present.model_fields)
             present = _model_of(info.annotation) if info else None
             if info is None:
                 prefix = ".".join(names[:-1])
                 return ".".join(names), None, [f"{prefix}.{s}".lstrip(".") for s in siblings]
             continue
         chosen = [m for m in _members(info) if part in _literal(m)]
-        if not chosen:
-            break
-        present = chosen[0]
-    del table
+        if chosen:
+            present = chosen[0]
+        else:
+            names.append(toml_key(part))
     return ".".join(names), info, []
 
 

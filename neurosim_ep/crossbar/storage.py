@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim_ep.crossbar.card import ArrayCard
-from neurosim_ep.crossbar.converters import largest_code, quantise_
+from neurosim_ep.crossbar.digital import digitise, largest_by_tile
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.noise import NormalSource, add_noise
 from neurosim_ep.crossbar.ports import Port
@@ -195,14 +195,14 @@ class CrossbarStorage(WeightStorage):
         number = self.matrix.units * self.matrix.compensation * (scale / self._volt)
         tile = self._index("columns", self.reads.column_tile_of_columns)
         if port.calibrating:
-            port.record(_by_tile(partial.abs() / number, tile, tiles), scale)
+            port.record(largest_by_tile(partial.abs() / number, tile, tiles), scale)
         full_scale = None
         if port.adc_bits is not None and port.adc_range == "ideal":
             largest = partial.abs().amax(0, keepdim=True) / number
-            full_scale = _by_tile(largest, tile, tiles)[0][:, tile]
+            full_scale = largest_by_tile(largest, tile, tiles)[0][:, tile]
         elif port.adc_bits is not None:
             full_scale = port.adc_full_scale()[:, tile]
-        return self.reads.gather(_digitise(partial, port, full_scale, number, self.source), driven)
+        return self.reads.gather(digitise(partial, port, full_scale, number, self.source), driven)
 
     def _transposed_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.row_tiles
@@ -214,7 +214,7 @@ class CrossbarStorage(WeightStorage):
         if port.adc_bits is not None and port.adc_range == "ideal":
             peaks = [self.reads.transposed_tiles(samples, b).abs().amax(0) for b in blocks]
             largest = torch.stack(peaks).amax(0, keepdim=True) / number
-            full_scale = _by_tile(largest, tile, tiles)[0][:, tile]
+            full_scale = largest_by_tile(largest, tile, tiles)[0][:, tile]
         elif port.adc_bits is not None:
             full_scale = port.adc_full_scale().T[:, tile]
 
@@ -224,9 +224,9 @@ class CrossbarStorage(WeightStorage):
                 if noise is not None:
                     noise.add_to_row_tiles(partial, samples, piece, scale, self.source)
                 if port.calibrating:
-                    seen = _by_tile(partial.abs() / number, tile, tiles)
+                    seen = largest_by_tile(partial.abs() / number, tile, tiles)
                     port.record(seen.transpose(1, 2), scale)
-                yield _digitise(partial, port, full_scale, number, self.source)
+                yield digitise(partial, port, full_scale, number, self.source)
 
         return self.reads.fold(pieces(), driven)
 
@@ -288,31 +288,3 @@ class CrossbarStorage(WeightStorage):
     def set_extra_state(self, state: Tensor) -> None:
         """Restore the read noise's generator."""
         self.source.set_state(state, self.weight.device)
-
-
-def _by_tile(currents: Tensor, tile: Tensor, tiles: int) -> Tensor:
-    """Largest of each tile's lines: (samples, others, lines) to (samples, others, tiles)."""
-    shape = (*currents.shape[:2], tiles)
-    where = tile.expand_as(currents)
-    return currents.new_zeros(shape).scatter_reduce_(2, where, currents, "amax")
-
-
-def _digitise(
-    partial: Tensor, port: Port, full_scale: Tensor | None, number: Tensor, source: NormalSource
-) -> Tensor:
-    """ADCs of every tile, then the digital sum over the tiles that share a line.
-
-    Args:
-        partial: currents as numbers (samples, tiles, lines), overwritten.
-        port: the converters.
-        full_scale: of every line's ADC in ampere (tiles, lines); None where nothing is rounded.
-        number: number per ampere of every line (lines,), or one for all.
-        source: of the ADCs' noise.
-    """
-    card = port.converters
-    if card is not None and card.adc_noise_ampere > 0.0 and not port.calibrating:
-        partial.addcmul_(source.like(partial), number * card.adc_noise_ampere)
-    if full_scale is not None and port.adc_bits is not None:
-        step = full_scale * number / largest_code(port.adc_bits, signed=True)
-        quantise_(partial, step, port.adc_bits)
-    return partial.sum(1) if partial.shape[1] > 1 else partial.squeeze(1)
