@@ -15,7 +15,9 @@ CYCLE_GRID = np.concatenate([[0.0], np.geomspace(1e-3, 30.0, 13)])
 WRITE_GRID = np.concatenate([[0.0], np.geomspace(1e-2, 300.0, 13)])
 REFINEMENTS = 6
 SHORTEST = 0.25
-"""Steps below this share of the mean one are left out: there the model's own error is as large."""
+"""Below this share of the mean step, a step's own noise is as small as the model's error."""
+MODEL_ERROR = 0.02
+"""That error, as a share of the mean step."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,26 @@ def likeliest_noise(solution: Solution, parts: Parts, noisy_length: Array | None
             pulses; None where it is the step itself.
     """
     step = float(np.exp(solution.own[:2]).max(axis=0).mean())
+    steps = int(parts.real.sum())
+    numbers = solution.own.size + len(solution.shape) + 1
+    # The fit has taken its own numbers' share of the noise away.
+    missing = np.sqrt(steps / max(1, steps - numbers))
     cycles, writes = CYCLE_GRID, WRITE_GRID
     for _ in range(1 + REFINEMENTS):
         pairs = np.stack(np.meshgrid(cycles, writes * step, indexing="ij"), -1).reshape(-1, 2)
         costs = _costs(solution, parts, pairs, noisy_length)
         index = int(costs.argmin())
         row, column = divmod(index, writes.size)
-        best = Noise(float(cycles[row]), float(writes[column]) * step, float(costs[index]))
+        cycle, write = missing * cycles[row], missing * writes[column] * step
+        best = Noise(float(cycle), float(write), float(costs[index]))
         cycles, writes = _finer(cycles, row), _finer(writes, column)
     return best
 
 
 def _finer(grid: Array, best: int) -> Array:
-    """Five values between the neighbours of the best one."""
+    """None, and seven values between the neighbours of the best one."""
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
-    finer: Array = np.linspace(low, high, 5)
+    finer: Array = np.unique(np.concatenate([[0.0], np.linspace(low, high, 7)]))
     return finer
 
 
@@ -92,12 +99,12 @@ def _costs(solution: Solution, parts: Parts, pairs: Array, noisy_length: Array |
         free = x + sign * step
         kept = np.minimum(np.maximum(free, low), high)
         variance = np.where(kept == free, slope**2 * variance + cycle * noisy**2, 0.0)
-        error, total = parts.v[row] - kept, variance + seen
-        counted = (
-            parts.real[row] & (kept == free) & (step > SHORTEST * np.where(up, scale[0], scale[1]))
-        )
+        mean = np.where(up, scale[0], scale[1])
+        doubt = np.where(step > SHORTEST * mean, 0.0, (MODEL_ERROR * mean) ** 2)
+        error, total = parts.v[row] - kept, variance + seen + doubt
+        counted = parts.real[row] & (kept == free)
         cost += np.where(counted, np.log(total) + error**2 / total, 0.0).sum(axis=1)
-        gain = variance / total
+        gain = variance / (variance + seen)
         x, variance = kept + gain * error, (1.0 - gain) * variance
     return cost
 

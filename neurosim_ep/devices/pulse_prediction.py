@@ -18,7 +18,7 @@ from neurosim_ep.devices.pulse_data import PulseTrain
 OWN = 4
 """Numbers of a device's own: log of the scales of up and down steps, lower and upper bound."""
 LONGEST_PART = 1000
-COARSE_PART = 100
+COARSE_PART = 50
 """Length of the parts from which the best start of a fit is found, where speed counts."""
 DIFFERENCE = 1e-6
 LARGEST_DENSE = 3e7
@@ -183,7 +183,7 @@ def solve(
     """
     few = own_start[:, : coarse.devices]
     tried = [
-        _run(candidate, coarse, few, few, (*shape, gain), lowest, evaluations=15)
+        _run(candidate, coarse, few, few, (*shape, gain), lowest, evaluations=10)
         for shape in candidate.starts
         for gain in (0.9, 0.1)
     ]
@@ -217,7 +217,7 @@ def _solution(candidate: Candidate, parts: Parts, best: Any, weight: Array) -> S
     own, shared = _unpacked(best.x, parts.devices)
     device = np.broadcast_to(parts.device, parts.v.shape)[parts.real]
     variance = 2.0 * float(best.cost) / max(1, device.size - best.x.size)
-    slopes = _slopes(candidate, own, shared, parts) * weight[parts.real][:, None]
+    slopes = _slopes(candidate, own, shared, parts)[1] * weight[parts.real][:, None]
     deviation = np.empty_like(own)
     for index in range(parts.devices):
         block = slopes[device == index, :OWN]
@@ -265,14 +265,21 @@ def _run(
         ]
     )
 
+    cache: dict[bytes, tuple[Array, Array]] = {}
+
+    def both(theta: Array) -> tuple[Array, Array]:
+        # Slopes cost hardly more than errors alone, and SciPy asks for both at the same place.
+        key = theta.tobytes()
+        if key not in cache:
+            cache.clear()
+            cache[key] = _slopes(candidate, *_unpacked(theta, parts.devices), parts)
+        return cache[key]
+
     def errors(theta: Array) -> Array:
-        own, shared = _unpacked(theta, parts.devices)
-        found = predict(candidate, own[None], shared[None, :-1], shared[-1:], parts)
-        real: Array = found.error[0][parts.real] * weights
-        return real
+        return both(theta)[0] * weights
 
     def jacobian(theta: Array) -> Any:
-        slopes = _slopes(candidate, *_unpacked(theta, parts.devices), parts) * weights[:, None]
+        slopes = both(theta)[1] * weights[:, None]
         rows = np.broadcast_to(np.arange(device.size)[:, None], slopes.shape)
         entries = (slopes.ravel(), (rows.ravel(), columns.ravel()))
         matrix = coo_matrix(entries, shape=(device.size, theta.size))
@@ -296,8 +303,8 @@ def _unpacked(theta: Array, devices: int) -> tuple[Array, Array]:
     return theta[: OWN * devices].reshape(devices, OWN).T, theta[OWN * devices :]
 
 
-def _slopes(candidate: Candidate, own: Array, shared: Array, parts: Parts) -> Array:
-    """Derivatives of the errors by their own device's numbers and by the shared ones, (M, n)."""
+def _slopes(candidate: Candidate, own: Array, shared: Array, parts: Parts) -> tuple[Array, Array]:
+    """Errors (M,), and their derivatives by their own device's and the shared numbers (M, n)."""
     sets = 1 + OWN + shared.size
     many_own, many_shared = np.repeat(own[None], sets, 0), np.repeat(shared[None], sets, 0)
     # Devices do not meet, so one set moves the same number of all of them.
@@ -307,5 +314,4 @@ def _slopes(candidate: Candidate, own: Array, shared: Array, parts: Parts) -> Ar
         many_shared[1 + OWN + i, i] += DIFFERENCE
     found = predict(candidate, many_own, many_shared[:, :-1], many_shared[:, -1], parts)
     errors = found.error[:, parts.real]
-    slopes: Array = ((errors[1:] - errors[0]) / DIFFERENCE).T
-    return slopes
+    return errors[0], ((errors[1:] - errors[0]) / DIFFERENCE).T

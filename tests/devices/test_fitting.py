@@ -16,12 +16,12 @@ from neurosim_ep.devices import DeviceCard, fitting
 from neurosim_ep.devices.fitting import PulseFit, fit_pulse_response, read_pulse_csv
 from neurosim_ep.devices.pulse_response import PulseDevices, PulseResponse
 
-G_MIN, G_MAX = 2e-6, 50e-6
+G_MIN, G_MAX = 12e-6, 60e-6
 HALF = (G_MAX - G_MIN) / 2.0
 
 
 def measured(
-    path: Path, devices: int = 1, half: int = 80, cycles: int = 2, seed: int = 0, **fields: Any
+    path: Path, devices: int = 1, half: int = 75, cycles: int = 1, seed: int = 0, **fields: Any
 ) -> tuple[Path, PulseDevices]:
     """A CSV file of simulated devices, driven up and down by single pulses, and the devices."""
     response = TypeAdapter(PulseResponse).validate_python({"source": "simulated", **fields})
@@ -51,10 +51,10 @@ TRUTH: dict[str, dict[str, Any]] = {
     "soft_bounds": {"step_relative": 0.06, "up_down": 0.2},
     "exponential": {
         "step_relative": 0.03,
-        "a_up": 0.2,
-        "a_down": 0.1,
-        "gamma_up": 1.5,
-        "gamma_down": 2.0,
+        "a_up": -0.15,
+        "a_down": -0.4,
+        "gamma_up": -2.5,
+        "gamma_down": -2.0,
     },
     "power": {"step_relative": 0.08, "gamma_up": 1.8, "gamma_down": 0.6},
 }
@@ -84,18 +84,18 @@ def test_each_model_is_recognised_and_recovered(tmp_path: Path, model: str) -> N
     fit, _ = fitted(tmp_path, model=model, cycle_spread_relative=0.1, **TRUTH[model])
     assert fit.model == model, fit.bic
     width = G_MAX - G_MIN
-    assert fit.g_min_siemens == pytest.approx(G_MIN, abs=0.02 * width)
-    assert fit.g_max_siemens == pytest.approx(G_MAX, abs=0.02 * width)
+    assert fit.g_min_siemens == pytest.approx(G_MIN, abs=0.03 * width)
+    assert fit.g_max_siemens == pytest.approx(G_MAX, abs=0.03 * width)
     assert fit.response.cycle_spread_relative == pytest.approx(0.1, rel=0.2)
     assert fit.response.write_noise_relative < 0.1
     assert fit.curve_r_squared > 0.995
-    # The mean step over the inner nine tenths of the window: 3 % of the longest one.
+    # The mean step over the inner nine tenths of the window: to 4 % of the longest one.
     w = np.linspace(-0.9, 0.9, 37)
     for up in (True, False):
         g, step = fit.mean_steps(up)
         truth = true_step(model, w, up)
         found = np.interp(G_MIN + HALF * (w + 1.0), g, step)
-        assert np.abs(found - truth).max() < 0.03 * np.abs(truth).max()
+        assert np.abs(found - truth).max() < 0.04 * np.abs(truth).max()
 
 
 @pytest.mark.parametrize("model", ["linear", "power"])
@@ -114,8 +114,8 @@ def test_noise_of_the_state_and_of_what_is_seen_are_told_apart(tmp_path: Path) -
         model="soft_bounds",
         cycle_spread_relative=0.3,
         write_noise_relative=2.0,
-        half=120,
-        cycles=3,
+        half=100,
+        cycles=2,
         **TRUTH["soft_bounds"],
     )
     assert fit.model == "soft_bounds"
@@ -195,15 +195,14 @@ def test_directions_separators_gaps_and_other_columns(tmp_path: Path) -> None:
     path = tmp_path / "good.csv"
     path.write_text(GOOD)
     plain = read_pulse_csv(path)
-    text = GOOD.replace("up", "+1").replace("down", "-1").replace(",", " ; ")
-    path.write_text("﻿" + text.replace("pulse ;", "note;pulse;").replace("\n", "\r\nx;", 39))
-    path.write_bytes(path.read_text().replace("note;pulse; ", "note;pulse;").encode())
-    lines = path.read_text().splitlines()
-    assert lines[0].startswith("﻿note;pulse;")
+    rows = GOOD.replace("up", "+1").replace("down", "-1").replace(",", " ; ").splitlines()
+    text = "\r\n".join(f"{'x' if n else 'note'};{row}" for n, row in enumerate(rows))
+    path.write_bytes(("\ufeff" + text).encode())
     other = read_pulse_csv(path)
     assert np.array_equal(other.trains[0].up, plain.trains[0].up)
+    assert np.array_equal(other.trains[0].conductance_siemens, plain.trains[0].conductance_siemens)
     gap = [line for line in GOOD.splitlines() if not line.startswith("7,")]
-    path.write_text("\n".join(reversed(gap[1:])).join([gap[0] + "\n", "\n"]))
+    path.write_text("\n".join([gap[0], *reversed(gap[1:])]))
     apart = read_pulse_csv(path)
     assert [train.up.size for train in apart.trains] == [7, 32]
     assert apart.pulses == 39
@@ -251,7 +250,7 @@ def test_wrong_files_are_one_line(tmp_path: Path, old: str, new: str, line: str)
     if old == "4e-06":
         text = GOOD[:position] + GOOD[position:].replace(old, new, 1)
     path.write_text(text)
-    with pytest.raises(ValueError, match="data.csv") as error:
+    with pytest.raises(ValueError, match=r"^data\.csv") as error:
         read_pulse_csv(path)
     assert line in str(error.value)
     assert len(str(error.value).splitlines()) == 1
