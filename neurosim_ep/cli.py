@@ -1,8 +1,7 @@
 """The command ``neurosim-ep``."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +9,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from neurosim_ep._cli_errors import one_line_errors
+from neurosim_ep.cli_compare import compare
+from neurosim_ep.cli_devices import devices_app
+from neurosim_ep.cli_fidelity import fidelity
+
 app = typer.Typer(
     help="Equilibrium propagation on Hopfield networks and simulated memristor crossbars.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.add_typer(devices_app, name="devices")
 
 _Recipe = Annotated[
     str, typer.Argument(help="A shipped recipe's name, or the path of a TOML file.")
@@ -31,17 +36,6 @@ _DataDir = Annotated[
         "a download from the Hugging Face hub."
     ),
 ]
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """A bad value or a missing file is one line (or one per problem) and exit code 2."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        for line in str(error).splitlines() or [type(error).__name__]:
-            print(f"error: {line}", file=sys.stderr)
-        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -60,7 +54,7 @@ def train(
     from neurosim_ep.config import load_recipe
     from neurosim_ep.experiments import run
 
-    with _one_line_errors():
+    with one_line_errors():
         resolved = load_recipe(recipe, set_ or ())
         folder = out or Path("runs") / resolved.name
         result = run(resolved, folder, data_dir=data_dir, resume=resume, command=sys.argv)
@@ -82,7 +76,7 @@ def evaluate(
     """Settle a trained network on the test images and print its accuracy."""
     from neurosim_ep.experiments import evaluate_run
 
-    with _one_line_errors():
+    with one_line_errors():
         summary = evaluate_run(run, data_dir=data_dir, weights=weights)
         print(f"test accuracy: {summary.accuracy_percent:.2f} % of {summary.images} images")
         print(f"cost per image: {summary.cost:.6f}")
@@ -93,36 +87,7 @@ def evaluate(
             )
 
 
-@app.command()
-def compare(
-    recipe: Annotated[str, typer.Argument(help="A shipped EP recipe's name.")],
-    seeds: Annotated[int, typer.Option(help="How many seeds: 0, 1, ...", min=1, max=1000)] = 3,
-    set_: _Set = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the runs; runs/compare-<recipe> by default.")
-    ] = None,
-    data_dir: _DataDir = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep finished runs, go on with unfinished ones.")
-    ] = False,
-) -> None:
-    """Train a recipe by backpropagation and by equilibrium propagation, and print both."""
-    from neurosim_ep.config import load_recipe
-    from neurosim_ep.experiments import compare as run_all
-    from neurosim_ep.experiments import comparison_table, counterpart
-
-    with _one_line_errors():
-        by_ep = load_recipe(recipe, set_ or ())
-        by_bp = counterpart(recipe, set_ or ())
-        estimator = by_ep.learning.estimator.replace("_", "-")
-        rows = run_all(
-            [("backpropagation", by_bp), (f"{estimator} EP", by_ep)],
-            range(seeds),
-            out or Path("runs") / f"compare-{by_ep.name}",
-            data_dir=data_dir,
-            resume=resume,
-        )
-        Console().print(comparison_table(rows, f"{by_ep.name}: test accuracy, mean +- spread"))
+app.command()(compare)
 
 
 @app.command()
@@ -133,7 +98,7 @@ def validate(
     """Compare this program with golden files in float64; exit code 1 if any error is too large."""
     from neurosim_ep.experiments import validate as validate_file
 
-    with _one_line_errors():
+    with one_line_errors():
         if not tolerance > 0.0:
             raise ValueError(f"tolerance: {tolerance} is not allowed; must be above 0")
         reports = {path: validate_file(path) for path in files}
@@ -168,5 +133,7 @@ def recipes() -> None:
 def _coloured(error: float, tolerance: float) -> str:
     return f"[{'green' if error <= tolerance else 'red'}]{error:.1e}[/]"
 
+
+app.command()(fidelity)
 
 main: Callable[[], None] = app

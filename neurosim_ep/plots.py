@@ -48,6 +48,11 @@ def learning_curve(history: Sequence[dict[str, Any]], path: Path, *, title: str 
     accuracy.legend(frameon=False)
     if title:
         figure.suptitle(title)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure beside its place and rename it there."""
     beside = path.with_name(f".{path.stem}.part{path.suffix}")
     figure.savefig(beside, dpi=150)
     beside.replace(path)

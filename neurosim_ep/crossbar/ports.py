@@ -118,7 +118,7 @@ class Port(nn.Module):
             ValueError: if the range has to be calibrated on data and was not.
         """
         kind = "known" if self.converters is None else self.converters.dac_range
-        if self.calibrating or self.converters is None:
+        if self.converters is None or (self.calibrating and not self._follows_reads):
             kind = "ideal" if self.bound is None else "known"
         if kind == "fixed":
             assert self.converters is not None

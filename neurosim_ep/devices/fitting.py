@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
 
 from neurosim_ep.cards import card_from_mapping
 from neurosim_ep.devices.card import DeviceCard
-from neurosim_ep.devices.pulse_candidates import CANDIDATES, Array, Nominal
+from neurosim_ep.devices.pulse_candidates import CANDIDATES, Array
 from neurosim_ep.devices.pulse_data import PulseData, PulseTrain, read_pulse_csv
-from neurosim_ep.devices.pulse_noise import SMALLEST, likeliest_noise, weights
+from neurosim_ep.devices.pulse_noise import SMALLEST, weights
 from neurosim_ep.devices.pulse_prediction import (
     COARSE_PART,
     OWN,
@@ -34,14 +33,9 @@ from neurosim_ep.devices.pulse_prediction import (
     solve_again,
 )
 from neurosim_ep.devices.pulse_response import PulseResponse
+from neurosim_ep.devices.pulse_table import FEWEST_DEVICES, window_and_table
 
 __all__ = ["PulseData", "PulseFit", "PulseTrain", "fit_pulse_response", "read_pulse_csv"]
-
-FEWEST_DEVICES = 3
-"""From how many devices on a device-to-device spread is fitted."""
-NO_NOISE = 1e-3
-"""A noise below this share of a step is none."""
-LOGNORMAL_FROM = 0.3
 
 
 @dataclass(frozen=True)
@@ -133,7 +127,7 @@ def fit_pulse_response(data: PulseData) -> PulseFit:
     solutions = [solve_again(first, parts, own_start, lowest, weight) for first in solutions]
     bic = {solution.candidate.name: _bic(solution, steps) for solution in solutions}
     best = min(solutions, key=lambda solution: bic[solution.candidate.name])
-    window, response = _table(best, parts, data, (low, high))
+    window, response = window_and_table(best, parts, data, (low, high))
     curves = _curves(best, data, (low, high))
     residual = np.concatenate(
         [t.conductance_siemens - c for t, c in zip(data.trains, curves, strict=True)]
@@ -184,127 +178,6 @@ def _bic(solution: Solution, steps: int) -> float:
     # In data without any noise rounding must not choose.
     mean_square = max(solution.square_sum / steps, SMALLEST**2)
     return steps * math.log(mean_square) + numbers * math.log(steps)
-
-
-def _bounds(solution: Solution, parts: Parts) -> tuple[Array, tuple[bool, bool]]:
-    """Bounds (2, devices), and whether the data show the lower and the upper ones."""
-    bounds = solution.own[2:].copy()
-    shown = []
-    stopped, state = solution.prediction.stopped[0], solution.prediction.state[0]
-    inside = parts.real.copy()
-    inside[0] = True
-    for side, towards in enumerate((~parts.up, parts.up)):
-        met = np.array(
-            [
-                (stopped & towards & parts.real)[:, parts.device == d].sum() > 1
-                for d in range(parts.devices)
-            ]
-        )
-        if solution.candidate.reaches_bounds:
-            met[:] = True
-        shown.append(bool(met.mean() >= 0.5))
-        for d in range(parts.devices):
-            states = state[:, parts.device == d][inside[:, parts.device == d]]
-            bounds[side, d] = bounds[side, d] if met[d] else (states.min(), states.max())[side]
-        if not shown[side]:
-            bounds[side] = (bounds[side].min(), bounds[side].max())[side]
-    return bounds, (shown[0], shown[1])
-
-
-def _table(
-    solution: Solution, parts: Parts, data: PulseData, extremes: tuple[float, float]
-) -> tuple[tuple[float, float], PulseResponse]:
-    """The window in siemens and the card's table."""
-    bounds, shown = _bounds(solution, parts)
-    low, high = bounds.mean(axis=1)
-    nominal = Nominal(middle=float(low + high) / 2.0, half=float(high - low) / 2.0)
-    candidate = solution.candidate
-    scale_up, scale_down = candidate.scales(nominal, solution.shape, bounds[0], bounds[1])
-    step_up, step_down = np.exp(solution.own[0]) * scale_up, np.exp(solution.own[1]) * scale_down
-    fields: dict[str, Any]
-    fields, step = _steps(step_up, step_down, solution)
-    fields |= candidate.fields(nominal, solution.shape)
-    fields |= _noise(solution, parts, step * nominal.half, nominal, bounds)
-    if parts.devices >= FEWEST_DEVICES:
-        for side, name in enumerate(("w_min", "w_max")):
-            if shown[side]:
-                w = (bounds[side] - nominal.middle) / nominal.half
-                error = solution.deviation[2 + side] / nominal.half
-                fields[f"{name}_spread_relative"] = _spread(w, error)
-    middle, half = sum(extremes) / 2.0, (extremes[1] - extremes[0]) / 2.0
-    table: dict[str, Any] = {
-        "model": candidate.name,
-        "source": f"fitted from {data.source}, {data.pulses} pulses, date not included",
-    }
-    table |= {k: _rounded(v) if type(v) is float else v for k, v in fields.items() if v}
-    table["step_relative"] = min(table["step_relative"], 2.0)
-    response: PulseResponse = TypeAdapter(PulseResponse).validate_python(table)
-    window = _rounded(max(0.0, middle + half * float(low))), _rounded(middle + half * float(high))
-    return window, response
-
-
-def _steps(
-    step_up: Array, step_down: Array, solution: Solution
-) -> tuple[dict[str, float | bool], float]:
-    """Mean step, asymmetry and their spreads over the devices."""
-    up, down = float(step_up.mean()), float(step_down.mean())
-    step = max(up, down)
-    bias_up, bias_down = up / step - 1.0, down / step - 1.0
-    fields: dict[str, float | bool] = {"step_relative": step, "up_down": bias_up - bias_down}
-    if step_up.size < FEWEST_DEVICES:
-        return fields, step
-    # step_up = (gain + r + bias) step and step_down = (gain - r + bias) step, device by device.
-    up_share, down_share = step_up / step - bias_up, step_down / step - bias_down
-    gain, imbalance = (up_share + down_share) / 2.0, (up_share - down_share) / 2.0
-    error_up = solution.deviation[0] * step_up / step
-    error_down = solution.deviation[1] * step_down / step
-    error = np.hypot(error_up, error_down) / 2.0
-    spread = _spread(gain, error)
-    fields |= {"step_spread_relative": spread, "up_down_spread": _spread(imbalance, error)}
-    if spread > LOGNORMAL_FROM and gain.min() > 0.0:
-        logs = np.log(gain)
-        # Log-likelihoods of the two distributions at their own mean and width.
-        normal = -gain.size * math.log(gain.std())
-        lognormal = -gain.size * math.log(logs.std()) - float(logs.sum())
-        if lognormal > normal:
-            width = _spread(logs, error / gain)
-            step *= math.exp(float(logs.mean()))
-            fields |= {
-                "step_relative": step,
-                "step_spread_relative": width,
-                "step_spread_lognormal": True,
-            }
-    return fields, step
-
-
-def _noise(
-    solution: Solution, parts: Parts, step: float, nominal: Nominal, bounds: Array
-) -> dict[str, Any]:
-    """Cycle-to-cycle and write noise; on the step or beside it, whichever is likelier."""
-    fields: dict[str, Any] = {}
-    noise = likeliest_noise(solution, parts)
-    if solution.candidate.name in ("linear", "soft_bounds"):
-        scales = solution.candidate.scales(nominal, solution.shape, bounds[0], bounds[1])
-        fixed = np.exp(solution.own[:2]) * np.stack(scales) * nominal.half
-        beside = likeliest_noise(solution, parts, fixed)
-        if beside.cost < noise.cost:
-            noise, fields = beside, {"cycle_noise": "additive"}
-    if noise.cycle < NO_NOISE:
-        fields = {}
-    else:
-        fields["cycle_spread_relative"] = noise.cycle
-    if noise.write > NO_NOISE:
-        fields["write_noise_relative"] = noise.write / step
-    return fields
-
-
-def _spread(values: Array, errors: Array) -> float:
-    """Standard deviation, less the variance that the values' own errors add."""
-    return math.sqrt(max(0.0, float(values.var(ddof=1)) - float((errors**2).mean())))
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _curves(

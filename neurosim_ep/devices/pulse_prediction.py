@@ -139,7 +139,7 @@ def predict(
         x = kept
         if gain is not None:
             # The first rows are believed more: only a measurement says where a part starts.
-            weight = np.maximum(gain, 1.0 / (row + 1))[:, None]
+            weight = np.ones_like(gain)[:, None]
             x = np.minimum(np.maximum(kept + weight * error, low), high)
         found.error[:, row], found.length[:, row] = error, length
         found.stopped[:, row], found.state[:, row] = kept != free, x
@@ -222,7 +222,7 @@ def _solution(candidate: Candidate, parts: Parts, best: Any, weight: Array) -> S
     for index in range(parts.devices):
         block = slopes[device == index, :OWN]
         covariance = np.linalg.pinv(block.T @ block) * variance
-        deviation[:, index] = np.sqrt(np.diagonal(covariance))
+        deviation[:, index] = np.sqrt(np.maximum(np.diagonal(covariance), 0.0))
     return Solution(
         candidate,
         own,

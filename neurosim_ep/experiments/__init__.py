@@ -1,25 +1,51 @@
 """What a person runs: train, evaluate, compare, validate."""
 
+from neurosim_ep.experiments.analog import Measurement, Measurements, Trial
+from neurosim_ep.experiments.attribution import Attribution, attribute, attribution_rows
 from neurosim_ep.experiments.build import Experiment, build, build_network
 from neurosim_ep.experiments.compare import Row, compare, comparison_table, counterpart
 from neurosim_ep.experiments.evaluating import evaluate, evaluate_run, load_run
 from neurosim_ep.experiments.golden import validate
+from neurosim_ep.experiments.hardware import Trained, load_trained, prepare_chip
+from neurosim_ep.experiments.hardware_command import compare_hardware
+from neurosim_ep.experiments.hardware_comparison import (
+    HardwareComparison,
+    compare_on_hardware,
+    compare_trained,
+)
+from neurosim_ep.experiments.hardware_options import HardwareOptions, hardware_options, seed_range
 from neurosim_ep.experiments.run import Result, run
 from neurosim_ep.experiments.run_folder import RunFolder
 
 __all__ = [
+    "Attribution",
     "Experiment",
+    "HardwareComparison",
+    "HardwareOptions",
+    "Measurement",
+    "Measurements",
     "Result",
     "Row",
     "RunFolder",
+    "Trained",
+    "Trial",
+    "attribute",
+    "attribution_rows",
     "build",
     "build_network",
     "compare",
+    "compare_hardware",
+    "compare_on_hardware",
+    "compare_trained",
     "comparison_table",
     "counterpart",
     "evaluate",
     "evaluate_run",
+    "hardware_options",
     "load_run",
+    "load_trained",
+    "prepare_chip",
     "run",
+    "seed_range",
     "validate",
 ]

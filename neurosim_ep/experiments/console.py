@@ -26,6 +26,21 @@ class _ImagesPerSecond(ProgressColumn):
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "- images/s")
 
 
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        _ImagesPerSecond(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class RunDisplay:
     """Progress bar of the present epoch and one line per finished epoch.
 
@@ -37,18 +52,7 @@ class RunDisplay:
 
     def __init__(self, console: Console, name: str, epochs: int) -> None:
         self._console, self._epochs = console, epochs
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            _ImagesPerSecond(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = _progress(console)
         self._task = self._progress.add_task(name, total=None)
         self._warned: set[str] = set()
 
@@ -108,3 +112,40 @@ class RunDisplay:
         if kind not in self._warned:
             self._warned.add(kind)
             self._console.print(f"warning: {message}", style="yellow", soft_wrap=True)
+
+
+class TrialDisplay:
+    """Progress bar over all images that are settled on hardware, and lines in between.
+
+    Args:
+        console: where to print; a console that is no terminal gets the lines only.
+        images: how many there will be.
+    """
+
+    def __init__(self, console: Console, images: int) -> None:
+        self._console, self._progress = console, _progress(console)
+        self._task = self._progress.add_task("", total=images)
+
+    def __enter__(self) -> "TrialDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def describe(self, what: str) -> None:
+        """Say what goes on."""
+        self._progress.update(self._task, description=what)
+
+    def on_images(self, count: int) -> None:
+        """Advance the bar."""
+        self._progress.advance(self._task, count)
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self._console.print(line, highlight=False, soft_wrap=True)

@@ -184,6 +184,16 @@ def test_the_card_loads_again_and_says_where_it_comes_from(tmp_path: Path) -> No
     assert text.count('source = "fitted from data.csv, 80 pulses, date not included"') == 2
 
 
+def test_a_window_far_narrower_than_its_conductance(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(GOOD)
+    (train,) = read_pulse_csv(path).trains
+    tiny = 1e-6 + 1e-7 * train.conductance_siemens
+    fit = fit_pulse_response(fitting.PulseData("x", (fitting.PulseTrain("", train.up, tiny),)))
+    assert fit.g_min_siemens == pytest.approx(tiny.min(), abs=5e-14)
+    assert fit.g_max_siemens == pytest.approx(tiny.max(), abs=5e-14)
+
+
 # --- Files --------------------------------------------------------------------------------------
 
 GOOD = "pulse,direction,conductance_siemens\n" + "".join(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from neurosim_ep.cli import app
 from neurosim_ep.config import Recipe, load_recipe
+from neurosim_ep.experiments import run
 
 SMALL = (
     "train_images=160",
@@ -37,6 +38,15 @@ def small() -> Callable[..., Recipe]:
         return load_recipe(name, [*SMALL, *overrides])
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run folder of a digits network that is right far more often than not; only to be read."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    learned = ("train_images=500", "epochs=6", "learning.batch_size=16", "widths=[24]")
+    run(load_recipe("digits", [*SMALL, *learned]), folder)
+    return folder
 
 
 @pytest.fixture

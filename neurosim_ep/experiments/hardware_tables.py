@@ -1,0 +1,121 @@
+"""What a comparison on hardware prints: accuracies, programming, attributions."""
+
+from rich.table import Table
+
+from neurosim_ep.experiments.attribution import Attribution, attribution_rows
+from neurosim_ep.experiments.hardware_comparison import (
+    HardwareComparison,
+    Level,
+    accuracies,
+    gaps,
+)
+from neurosim_ep.hardware_plots import duration, label, signed
+
+
+def hardware_tables(comparison: HardwareComparison) -> list[Table]:
+    """What is printed: accuracies, how the hardware was programmed, and the attributions."""
+    tables = [_accuracy_table(comparison), _mapping_table(comparison)]
+    tables += [_attribution_table(attribution) for attribution in comparison.attributions]
+    return [*tables, _fidelity_table(comparison)] if comparison.fidelity else tables
+
+
+def _accuracy_table(comparison: HardwareComparison) -> Table:
+    options, ideal = comparison.options, list(comparison.ideal.values())
+    chips = len(ideal) * len(options.device_seeds)
+    table = Table(
+        title=f"{comparison.recipe.name} on {comparison.data}, array {options.array.name}: test "
+        f"accuracy of {ideal[0].images} images, mean +- spread"
+    )
+    table.add_column("device")
+    for heading in (
+        "after", "chips", "accuracy (%)", "below ideal (points)", "residual", "not settled (%)",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    table.add_row(
+        "ideal (exact)",
+        "",
+        str(len(ideal)),
+        _shown(Level.of([m.accuracy_percent for m in ideal])),
+        "",
+        f"{Level.of([m.residual_mean for m in ideal]).mean:.1e}",
+        f"{100 * Level.of([m.unsettled_fraction for m in ideal]).mean:.1f}",
+        end_section=True,
+    )
+    for device in options.devices:
+        for time_s in options.times_of(device):
+            points = comparison.of(device.name, time_s)
+            table.add_row(
+                device.name,
+                duration(time_s),
+                str(chips),
+                _shown(Level.of(accuracies(points))),
+                _shown(Level.of(gaps(points))),
+                f"{Level.of([p.measured.residual_mean for p in points]).mean:.1e}",
+                f"{100 * Level.of([p.measured.unsettled_fraction for p in points]).mean:.1f}",
+                end_section=time_s == options.times_of(device)[-1],
+            )
+    return table
+
+
+def _mapping_table(comparison: HardwareComparison) -> Table:
+    table = Table(title="how the hardware was programmed, mean over the chips")
+    table.add_column("device")
+    for heading in (
+        "weights", "devices", "arrays", "in use (%)", "clipped", "failed write-verify", "pulses",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for device in comparison.options.devices:
+        points = comparison.of(device.name, comparison.options.times_of(device)[0])
+        reports = [p.measured.mapping for p in points if p.measured.mapping]
+        table.add_row(
+            device.name,
+            *(f"{Level.of([getattr(r, n) for r in reports]).mean:,.0f}"
+              for n in ("weights", "devices", "arrays")),
+            f"{100 * reports[0].utilisation_fraction:.1f}",
+            *(f"{Level.of([getattr(r, n) for r in reports]).mean:,.0f}"
+              for n in ("clipped", "failed", "attempts")),
+        )  # fmt: skip
+    return table
+
+
+def _attribution_table(attribution: Attribution) -> Table:
+    table = Table(
+        title=f"{attribution.title}: test accuracy of {attribution.images} images, mean over "
+        f"{len(attribution.ideal)} chips"
+    )
+    table.add_column("nonideality")
+    for heading in (
+        "added (%)", "step (points)", "alone (%)", "costs alone (points)", "all but it (%)",
+        "wins back (points)",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    for row in attribution_rows(attribution):
+        table.add_row(
+            label(row["nonideality"]),
+            f"{row['added_accuracy_percent']:.2f}",
+            "" if row["step_points"] is None else signed(-row["step_points"]),
+            _number(row["alone_accuracy_percent"]),
+            _number(row["alone_cost_points"], row["alone_cost_spread_points"]),
+            _number(row["off_accuracy_percent"]),
+            _number(row["off_recovered_points"], row["off_recovered_spread_points"]),
+        )
+    return table
+
+
+def _fidelity_table(comparison: HardwareComparison) -> Table:
+    table = Table(title="gradients against the linear response (see fidelity-<device>)")
+    table.add_column("device")
+    table.add_column("settings to train with", overflow="fold")
+    for device, lines in comparison.fidelity.items():
+        table.add_row(device, "\n".join(lines))
+    return table
+
+
+def _shown(level: Level) -> str:
+    return _number(level.mean, level.spread)
+
+
+def _number(value: float | None, deviation: float | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if deviation is None else f"{value:.2f} +- {deviation:.2f}"
