@@ -140,15 +140,19 @@ class CrossbarNetwork(HopfieldNetwork):
         """Converters read ideally inside, and take their ranges from what they saw at its end.
 
         Settle on data inside, free and nudged, with full and delta reads as they will be used.
+        After an error inside, the ranges are what they were.
         """
         ports = [port for s in self.storages for port in s.ports.values() if isinstance(port, Port)]
         for port in ports:
             port.start_calibrating()
         try:
             yield
-        finally:
+        except BaseException:
             for port in ports:
-                port.finish_calibrating()
+                port.stop_calibrating()
+            raise
+        for port in ports:
+            port.finish_calibrating()
 
 
 def map_to_crossbar(

@@ -70,6 +70,11 @@ class Port(nn.Module):
         if self.converters is not None and not self._shared:
             self.drive_seen, self.current_seen = Calibration(), Calibration()
 
+    def stop_calibrating(self) -> None:
+        """Read as before, with the ranges that were."""
+        self.calibrating = False
+        self.drive_seen = self.current_seen = None
+
     def record(self, currents: Tensor, scale: float | Tensor) -> None:
         """Record the largest current of each tile while calibrating.
 
@@ -84,8 +89,7 @@ class Port(nn.Module):
     def finish_calibrating(self) -> None:
         """Set the full scales to the quantile of what was seen; keep them where nothing was."""
         card, driven, sensed = self.converters, self.drive_seen, self.current_seen
-        self.calibrating = False
-        self.drive_seen = self.current_seen = None
+        self.stop_calibrating()
         if card is not None and driven is not None and driven.seen:
             self.dac_full_scale.copy_(driven.full_scale(card.calibration_quantile))
         self._hold_ranges()

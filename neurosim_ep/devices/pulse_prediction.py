@@ -139,7 +139,7 @@ def predict(
         x = kept
         if gain is not None:
             # The first rows are believed more: only a measurement says where a part starts.
-            weight = np.ones_like(gain)[:, None]
+            weight = np.maximum(gain, 1.0 / (row + 1))[:, None]
             x = np.minimum(np.maximum(kept + weight * error, low), high)
         found.error[:, row], found.length[:, row] = error, length
         found.stopped[:, row], found.state[:, row] = kept != free, x

@@ -169,13 +169,13 @@ def recommendation_line(report: FidelityReport) -> str:
     """The recommendation in words, with the cosines to expect."""
     point, best = report.recommendation.point, report.recommendation.best
     setting = point.setting
+    worst, everything = (_text(point, value, "intended") for value in (_worst, _all))
     line = (
         f"recommendation: beta {setting.beta:g}, {setting.free_iterations} free and "
         f"{setting.nudged_iterations} nudged iterations, {setting.reads} reads: expect a cosine of "
         f"{_text(point, _worst)} in the worst layer ({_worst_name(report, point)}) and "
         f"{_text(point, _all)} over all weights to the linear response of the weights as "
-        f"programmed ({_text(point, _worst, 'intended')} and {_text(point, _all, 'intended')} to that of the "
-        "intended weights)"
+        f"programmed ({worst} and {everything} to that of the intended weights)"
     )
     if best is not point:
         line += f"; the best of the grid, {_text(best, _worst)}, is no better within noise"
