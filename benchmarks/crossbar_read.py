@@ -1,8 +1,8 @@
 """One array's read against a plain matrix product and, where it is installed, an aihwkit tile.
 
-512 x 512, batch 128, float32, 8-bit DAC and ADC, with and without read noise, forward and
-transposed; times in turns, ratios in one run.  The converters of the two are set to the same
-resolution and fixed ranges; aihwkit's noise and bound management are off.
+512 x 512, batch 128, float32, 8-bit DAC and ADC with fixed ranges, forward and transposed, without
+noise, with noise of the converters, and with read noise of the devices as well; times in turns,
+ratios in one run.  aihwkit's noise and bound management are off.
 
     python benchmarks/crossbar_read.py --threads 1
 """
@@ -18,10 +18,15 @@ from neurosim_ep.cards import card_from_mapping
 from neurosim_ep.crossbar import ArrayCard, CrossbarArray
 from neurosim_ep.devices import DeviceCard
 
-NOISE = 0.01
+DEVICE_NOISE, ADC_NOISE, FULL_SCALE_AMPERE = 0.01, 0.005, 2e-4
+CASES = {
+    "no noise": (0.0, 0.0),
+    "converter noise": (0.0, ADC_NOISE),
+    "both noises": (DEVICE_NOISE, ADC_NOISE),
+}
 
 
-def our_array(side: int, noise: float, weights: torch.Tensor) -> CrossbarArray:
+def our_array(side: int, noise: float, adc_noise: float, weights: torch.Tensor) -> CrossbarArray:
     terms = [{"model": "lumped", "sigma_of_range_relative": noise, "source": "assumed"}]
     device = {
         "name": "bench",
@@ -34,7 +39,8 @@ def our_array(side: int, noise: float, weights: torch.Tensor) -> CrossbarArray:
         "dac_range_state": 1.0,
         "adc_bits": 8,
         "adc_range": "fixed",
-        "adc_range_ampere": 2e-4,
+        "adc_range_ampere": FULL_SCALE_AMPERE,
+        "adc_noise_ampere": adc_noise * FULL_SCALE_AMPERE,
         "source": "assumed",
     }
     array = {
@@ -54,7 +60,9 @@ def our_array(side: int, noise: float, weights: torch.Tensor) -> CrossbarArray:
     return crossbar
 
 
-def aihwkit_reads(side: int, noise: float, weights: torch.Tensor) -> dict[str, Callable] | None:
+def aihwkit_reads(
+    side: int, noise: float, adc_noise: float, weights: torch.Tensor
+) -> dict[str, Callable] | None:
     try:
         from aihwkit.simulator.configs import SingleRPUConfig
         from aihwkit.simulator.configs.devices import IdealDevice
@@ -73,7 +81,7 @@ def aihwkit_reads(side: int, noise: float, weights: torch.Tensor) -> dict[str, C
         inp_sto_round=False,
         out_bound=10.0,
         out_res=1.0 / (2**8 - 2),
-        out_noise=0.0,
+        out_noise=10.0 * adc_noise,
         w_noise=noise,
         w_noise_type=(WeightNoiseType.ADDITIVE_CONSTANT if noise else WeightNoiseType.NONE),
         bound_management=BoundManagementType.NONE,
@@ -116,12 +124,11 @@ def main() -> None:
     weights = 0.1 * torch.randn(side, side, generator=generator).clamp(-3, 3)
     x = torch.rand(options.batch, side, generator=generator)
     calls: dict[str, Callable] = {"plain product": lambda: x @ weights}
-    for noise in (0.0, NOISE):
-        label = f"noise {noise:g}"
-        ours = our_array(side, noise, weights)
+    for label, (noise, adc_noise) in CASES.items():
+        ours = our_array(side, noise, adc_noise, weights)
         calls[f"ours, forward, {label}"] = lambda a=ours: a.read(x)
         calls[f"ours, transposed, {label}"] = lambda a=ours: a.read_transposed(x)
-        theirs = aihwkit_reads(side, noise, weights)
+        theirs = aihwkit_reads(side, noise, adc_noise, weights)
         for direction, read in (theirs or {}).items():
             calls[f"aihwkit, {direction}, {label}"] = lambda read=read: read(x)
     times = microseconds(calls, options.repeats, options.inner)

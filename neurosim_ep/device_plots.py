@@ -115,7 +115,7 @@ def _draw_pulses(axes: Axes, curve: PulseCurve | None, unit: _Unit) -> None:
         axes.plot(unit.scale * device, color=LIGHT, lw=0.7, label=label)
     axes.plot(unit.scale * curve.mean_siemens.numpy(), color=DARK, lw=1.8, label="mean of all")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.legend(frameon=False, loc="lower center", fontsize=8)
+    axes.legend(frameon=False, loc="center right", fontsize=8)
 
 
 def _draw_levels(axes: Axes, curve: LevelCurve | None, unit: _Unit) -> None:

@@ -139,7 +139,7 @@ class ArrayCard(Card):
     def _delta_converters_come_second(self) -> "ArrayCard":
         for name in ("forward", "transposed"):
             if getattr(self, f"{name}_delta") is not None and getattr(self, name) is None:
-                raise ValueError(problem(f"{name}_delta", "a table", f"absent without [{name}]"))
+                raise ValueError(problem(f"{name}_delta", {}, f"absent without [{name}]"))
         return self
 
     def converters(self, direction: str, delta: bool) -> Converters | None:

@@ -64,6 +64,14 @@ class Port(nn.Module):
         needed = card.adc_bits is not None or card.adc_noise_ampere > 0.0
         return needed or self.calibrating
 
+    @property
+    def _converts(self) -> bool:
+        """Whether anything is rounded or noisy here, so that ranges matter."""
+        card = self.converters
+        if card is None:
+            return False
+        return (card.dac_bits, card.adc_bits, card.adc_noise_ampere) != (None, None, 0.0)
+
     def start_calibrating(self) -> None:
         """Read ideally and record from now on."""
         self.calibrating = True
@@ -130,14 +138,16 @@ class Port(nn.Module):
             return self.converters.dac_range_state
         if kind == "known" and self.bound is not None:
             return self.bound
-        if kind == "ideal":
-            return driven.abs().amax().clamp_min(torch.finfo(driven.dtype).tiny)
         scale = (self._shared[0] if self._shared else self)._dac
-        if scale is None:
+        if kind != "ideal" and scale is not None:
+            return scale
+        if kind != "ideal" and self._converts:
             raise ValueError(
                 f"dac_range: {kind!r} is not allowed before the converters are calibrated on data"
             )
-        return scale
+        if kind != "ideal" and self.bound is not None:
+            return self.bound
+        return driven.abs().amax().clamp_min(torch.finfo(driven.dtype).tiny)
 
     def drive(self, values: Tensor, full_scale: float | Tensor, *, signed: bool) -> Tensor:
         """What the DACs make of the values; the values themselves where they are ideal.

@@ -184,7 +184,10 @@ class CrossbarStorage(WeightStorage):
         if noise is None:
             add_noise(currents, variance, self.source)
         else:
-            noise.add(outside(variance.expand_as(currents)), self.source.like)
+            # Of a convolution, one plane of variances may serve all channels.
+            if variance.dim() == 2:
+                variance = outside(variance.expand_as(currents))
+            noise.add(variance, self.source.like)
 
     def _forward_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.column_tiles
