@@ -124,7 +124,8 @@ def accumulate_contrast(
 
     Args:
         network: whose parameters receive the gradient.
-        states: one tensor per layer, the equilibria of the terms one after another in the batch.
+        states: one tensor per layer, the equilibria of the terms one after another in the batch;
+            `settle_nudged`'s bring their winners, for others pooled edges are read once more.
         terms: the coefficients.
     """
     last = states[-1]
@@ -138,10 +139,15 @@ def accumulate_contrast(
         gradient = -change.sum([0, *range(2, change.dim())])
         gradient = gradient.real if gradient.is_complex() else gradient
         bias.grad = gradient if bias.grad is None else bias.grad + gradient
-    for edge in network.edge_list():
+    held = states.winners if isinstance(states, States) else {}
+    for number, edge in enumerate(network.edge_list()):
         pre, post = states[edge.pre], states[edge.post]
         if edge.geometry.pooled:
-            _, winners = edge.geometry.pool(edge.storage.forward_read(pre))
+            # Held since settling: read anew on noisy arrays, near-ties would fall differently in
+            # every phase and put whole states into the contrast.
+            winners = held.get(number)
+            if winners is None:
+                _, winners = edge.geometry.pool(edge.storage.forward_read(pre))
             post = edge.geometry.unpool(post, winners)
         phases = _phases(pre, batch), _phases(post, batch)
         for pre_factor, post_factor in _difference_form(*phases, coefficients, edge.pre == 0):

@@ -71,7 +71,8 @@ class Settling:
         self._out_of = {
             layer: [n for n in settling if edges[n].pre == layer] for layer in network.free_layers
         }
-        self._constant = _constant_currents(network, states, copies)
+        self._edges, self._copies = edges, copies
+        self._constant, self._input_winners = _constant_currents(network, states, copies)
         self._versions = [0] * len(states)
         if free is None:
             self._reads = FullReads(edges, states, self._versions)
@@ -86,6 +87,18 @@ class Settling:
                 self.states[layer] = state
                 self._versions[layer] += 1
         self.iterations += 1
+
+    def winners(self) -> dict[int, Tensor]:
+        """Where each pooled edge's post states sit before pooling, by the edge's number.
+
+        What the neurons hold when settling ends: a read whose pre layer has not changed since is
+        not made again, and noise decides no near-tie anew.
+        """
+        held = {n: torch.cat([w] * self._copies) for n, w in self._input_winners.items()}
+        for number, edge in enumerate(self._edges):
+            if edge.geometry.pooled and number not in held:
+                held[number] = self._reads.winners(number)
+        return held
 
     def _update(self, layer: int) -> Tensor:
         """New state of one layer from the present ones (arXiv 2509.26003, equations 3, 10, 11)."""
@@ -134,13 +147,19 @@ class Settling:
 
 def _constant_currents(
     network: HopfieldNetwork, states: Sequence[Tensor], copies: int
-) -> list[Tensor]:
-    """Bias plus all currents from the input, per layer; the input's own place stays empty."""
+) -> tuple[list[Tensor], dict[int, Tensor]]:
+    """Bias plus all currents from the input, per layer; the input's own place stays empty.
+
+    With them, the winners of pooled edges from the input, for one of the copies.
+    """
     images = states[0][: states[0].shape[0] // copies]
     constant = [images.new_zeros(())] + [network.bias_current(i) for i in network.free_layers]
-    for edge in network.edge_list():
+    winners: dict[int, Tensor] = {}
+    for number, edge in enumerate(network.edge_list()):
         if edge.pre == 0:
-            current, _ = edge.geometry.pool(edge.storage.forward_read(images))
+            current, won = edge.geometry.pool(edge.storage.forward_read(images))
+            if won is not None:
+                winners[number] = won
         elif edge.post == 0:
             # A pooled edge into the input has no fixed winners and cannot be summed in advance.
             if edge.geometry.pooled:
@@ -150,4 +169,4 @@ def _constant_currents(
             continue
         layer = edge.other(0)
         constant[layer] = constant[layer] + torch.cat([current] * copies)
-    return constant
+    return constant, winners

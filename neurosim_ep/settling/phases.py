@@ -89,7 +89,8 @@ def settle_nudged(
             the free states (the same to rounding).
 
     Returns:
-        States whose batch holds the phases one after another: image b of phase k is at k * B + b.
+        States whose batch holds the phases one after another: image b of phase k is at k * B + b;
+        with the winners of pooled edges, which the contrast needs.
 
     Raises:
         ValueError: if an argument is out of range, or the states diverge.
@@ -108,7 +109,9 @@ def settle_nudged(
     beta = torch.tensor(list(betas), dtype=free[-1].dtype, device=free[-1].device)
     nudge = Nudge(cost, targets.repeat(copies, 1), beta.repeat_interleave(batch).unsqueeze(1))
     settling = Settling(network, states, order, nudge, free if reads == "delta" else None, copies)
-    return settling.run(iterations, tolerance)
+    settled = settling.run(iterations, tolerance)
+    settled.winners = settling.winners()
+    return settled
 
 
 def unrolled(

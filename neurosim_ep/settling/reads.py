@@ -48,8 +48,14 @@ class FullReads:
         """Currents of edge ``number`` into its pre layer (B, *pre_shape); noise as in `forward`."""
         edge = self.edges[number]
         post = self.states[edge.post]
-        winners = self._pool(number)[2] if edge.geometry.pooled else None
+        winners = self.winners(number) if edge.geometry.pooled else None
         return self._adjoint(number, edge.geometry.unpool(post, winners), noise)
+
+    def winners(self, number: int) -> Tensor:
+        """Winners of a pooled edge for the present pre state (B, *post_shape)."""
+        winners = self._pool(number)[2]
+        assert winners is not None
+        return winners
 
     def _pool(self, number: int) -> Pooled:
         """Pooled currents and winners for the present pre state, read once per state."""

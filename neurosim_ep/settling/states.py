@@ -1,7 +1,7 @@
 """What a settling returns: the states of all layers and how far they have settled."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import torch
@@ -24,12 +24,15 @@ class States(Sequence[Tensor]):
         residual: relative change of the states in the last iteration, per image (B,).
         iterations: how many were done.
         tolerance: the residual that counts as settled.
+        winners: of nudged phases, where each pooled edge's post states sit before pooling, by the
+            edge's number (`Settling.winners`).
     """
 
     tensors: list[Tensor]
     residual: Tensor
     iterations: int
     tolerance: float = UNSETTLED_RESIDUAL
+    winners: dict[int, Tensor] = field(default_factory=dict)
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...

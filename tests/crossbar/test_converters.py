@@ -290,8 +290,8 @@ def test_the_compensation_of_drift_comes_after_the_converter(device, array, stor
     )
     arrays.advance_time(0.6931471805599453)
     assert float(arrays.matrix.compensation) == pytest.approx(2.0)
-    # 10 uA per unit have become 5: of 3 uA the ADC makes 3 steps, which count twice.
-    found = arrays.forward_read(torch.tensor([[0.62]], dtype=torch.float64))
-    assert float(found) == pytest.approx(2 * 3 * 0.1)
+    # 10 uA per unit have become 5: of 3.7 uA the ADC makes 4 steps, which count twice.
+    found = arrays.forward_read(torch.tensor([[0.74]], dtype=torch.float64))
+    assert float(found) == pytest.approx(2 * 4 * 0.1)
     found = arrays.transposed_read(torch.tensor([[2.0]], dtype=torch.float64))
     assert float(found) == pytest.approx(2 * 7 * 0.1)

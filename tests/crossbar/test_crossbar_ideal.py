@@ -80,7 +80,7 @@ NETWORKS = {
 }
 # Weights that leave no layer of deep networks at its bounds.
 GAINS = {"vgg5": 0.5, "hopfield_resnet13": 0.5}
-PHASES = Phases(free_iterations=12, nudged_iterations=5)
+PHASES = Phases(free_iterations=6, nudged_iterations=5)
 
 
 @functools.cache

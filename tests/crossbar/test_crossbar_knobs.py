@@ -129,7 +129,6 @@ def test_more_of_it_is_worse(knob, direction, mapping, device, array, storage):
         if knob in ("flicker", "logarithmic"):
             arrays.advance_time(1.0)
         errors.append(error(arrays, direction))
-    print(knob, mapping, direction, errors)
     for less, more in itertools.pairwise(errors):
         assert more > 1.1 * less
     assert errors[-1] > 0.02

@@ -103,12 +103,14 @@ def test_a_state_dict_restores_everything_bit_for_bit(mapping, device, array, tm
         assert torch.equal(found, wanted)
 
 
-def test_a_state_dict_with_wires_solved_every_time(device, array):
-    tables = ARRAY | {"wires": WIRES}
+@pytest.mark.parametrize("interval", [1, 2])
+def test_a_state_dict_brings_the_wires_of_an_earlier_programming(interval, device, array):
+    tables = ARRAY | {"wires": WIRES | {"refresh_interval_programmings": interval}}
     chips = [
         map_to_crossbar(model(), device(**DEVICE), array(5, 3, **tables), seed=seed)
         for seed in (1, 2)
     ]
+    chips[0].program()
     chips[1].load_state_dict(chips[0].state_dict())
     for mine, theirs in zip(*(chip.storages for chip in chips), strict=True):
         for direction in DIRECTIONS:

@@ -315,7 +315,7 @@ def test_every_kind_of_read_noise_scales_by_its_standard_deviation() -> None:
         pairs = [(getattr(one, field), getattr(three, field)) for field in vars(one)]
         (pair,) = [(a, b) for a, b in pairs if a is not None]
         assert bool((pair[0] > 0.0).any()), name
-        torch.testing.assert_close(pair[1], 9.0 * pair[0])
+        torch.testing.assert_close(pair[1], 9.0 * pair[0], rtol=1e-9, atol=0.0)
     assert with_read_noise(load_device_card("pcm"), 0.0).read_noise == ()
 
 
