@@ -162,8 +162,8 @@ def recommend(points: Sequence[Point], nudged_phases: int = 2) -> Recommendation
     """The best setting by the worst layer's mean cosine to the hardware's own linear response.
 
     Of those that tie with it, the one with the fewest iterations, then full reads, then the higher
-    cosine.  A tie is a mean shortfall, over draws on the same hardware, of at most twice its
-    standard error, or below `RESOLUTION`.
+    cosine.  A tie is a mean shortfall, over draws on the same hardware, of at most its standard
+    error, or of at most `RESOLUTION`.
 
     Args:
         points: measured at the same draws.
@@ -209,4 +209,4 @@ def _ties(point: Point, best: Point) -> bool:
     shortfalls = [high.worst - low.worst for high, low in pairs]
     mean, count = statistics.fmean(shortfalls), len(shortfalls)
     error = statistics.stdev(shortfalls) / count**0.5 if count > 1 else 0.0
-    return mean <= max(RESOLUTION, 2.0 * error)
+    return mean <= max(RESOLUTION, error)

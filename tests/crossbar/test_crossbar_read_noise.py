@@ -69,9 +69,8 @@ def read(storage, driven, direction, draws):
 def test_every_term_of_a_dense_edge(
     term, mapping, scale, path, direction, device, array, storage, simulate, same_statistics
 ):
-    arrays = storage(
-        DENSE, device(read_noise=[TERMS[term]], **DRAWN), array(2, 2, mapping, scale, **PATHS[path])
-    )
+    card = array(2, 2, mapping, scale, **PATHS[path])
+    arrays = storage(DENSE, device(read_noise=[TERMS[term]], **DRAWN), card, seed=2)
     assert (arrays.matrix.tiling.row_tiles, arrays.matrix.tiling.column_tiles) == (3, 2)
     arrays.advance_time(100.0)
     driven = drive(DENSE, direction)

@@ -323,7 +323,10 @@ def test_other_cards_on_the_same_chip_are_a_chip_made_with_these_cards() -> None
     network, (images, labels) = small_problem(mlp((1, 4, 4), 3, (24,)), 1.0)
     device, array = load_device_card("pcm"), load_array_card("default")
     other_device, other_array = with_read_noise(device, 2.0), with_converters(array, adc_bits=5)
-    turned = with_cards(map_to_crossbar(network, device, array), other_device, other_array)
+    chip = map_to_crossbar(network, device, array)
+    turned = with_cards(chip, other_device, other_array)
+    assert chip.device_card is chip.storages[0].matrix.devices.card is device
+    assert chip.storages[0].ports["forward_full"].converters == array.forward
     made = map_to_crossbar(network, other_device, other_array)
     states = []
     for chip in (turned, made):

@@ -15,8 +15,11 @@ import torch
 from PIL import Image
 
 from neurosim_ep.config import load_recipe
+from neurosim_ep.crossbar import load_array_card
+from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments.build import build_method
 from neurosim_ep.experiments.fidelity import Fidelity
+from neurosim_ep.experiments.fidelity_bench import Bench
 from neurosim_ep.experiments.fidelity_command import fidelity_images
 from neurosim_ep.experiments.fidelity_records import (
     recommendation_line,
@@ -33,7 +36,7 @@ from neurosim_ep.learning import (
     Phases,
     save_checkpoint,
 )
-from neurosim_ep.models import HopfieldNetwork, mlp
+from neurosim_ep.models import HopfieldNetwork, SquaredError, mlp
 
 SMALL = ("widths=[16]", "free_iterations=8", "nudged_iterations=4", "threads=1")
 
@@ -66,14 +69,23 @@ def test_the_best_worst_layer_is_recommended() -> None:
 
 
 def test_ties_go_to_fewer_iterations_then_to_full_reads() -> None:
-    best = point([0.950, 0.958, 0.954], "delta", 40)
-    shorter = point([0.953, 0.951, 0.953], "delta", 20)
-    full = point([0.951, 0.953, 0.952], "full", 20)
+    best = point([0.950, 0.970, 0.960], "delta", 40)
+    shorter = point([0.960, 0.955, 0.956], "delta", 20)
+    full = point([0.959, 0.957, 0.952], "full", 20)
     shortest = point([0.90, 0.91, 0.905], "full", 5)
     found = recommend([best, shorter, full, shortest])
     assert found.best is best
     assert found.point is full
     assert recommend([best, shorter, shortest]).point is shorter
+
+
+def test_a_shortfall_beyond_its_standard_error_is_no_tie() -> None:
+    """Shortfalls of 0.02 +- 0.01, 0.01 / sqrt(4) of the mean."""
+    best = point([0.90, 0.90, 0.90, 0.90], free=40)
+    cheaper = point([0.89, 0.88, 0.88, 0.87], free=20)
+    assert recommend([cheaper, best]).point is best
+    noisier = point([0.95, 0.80, 0.95, 0.86], free=20)
+    assert recommend([noisier, best]).point is noisier
 
 
 def test_noise_common_to_all_settings_makes_no_tie() -> None:
@@ -200,6 +212,35 @@ def test_same_seed_same_report_and_the_network_stays(
     assert one["joint_grid"] != other["joint_grid"]
     assert all(map(torch.equal, before, network.weights))
     assert all(weight.grad is None for weight in network.weights)
+
+
+def test_what_is_measured_before_changes_nothing(network: HopfieldNetwork) -> None:
+    """Noise starts anew at every setting: settings differ by the setting alone."""
+    recipe = load_recipe("digits", SMALL)
+    measured, calibration = fidelity_images(recipe, 8, 0)
+    device, array = load_device_card("pcm"), load_array_card("default")
+    own = Setting(0.3, 8, 4, "delta")
+    found = []
+    for before in ([], [replace(own, beta=0.1), replace(own, read_noise_scale=3.0)]):
+        bench = Bench(
+            network,
+            device,
+            array,
+            measured,
+            calibration,
+            CenteredEP(0.3),
+            Phases(8, 4),
+            SquaredError(),
+            seed=0,
+            hardware=1,
+            repeats=2,
+            progress=lambda _: None,
+        )
+        others = [bench.on_chip(setting).draws for setting in before]
+        found.append(bench.on_chip(own).draws)
+        assert found[-1] not in others
+    assert found[0] == found[1]
+    assert found[0]["programmed"][0] != found[0]["programmed"][1]
 
 
 def test_settings_at_their_own_value_are_the_own_setting(quick_report: FidelityReport) -> None:
