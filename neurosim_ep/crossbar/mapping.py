@@ -39,13 +39,13 @@ def weight_units(
         scale: ``layer`` or ``column``.
         quantile: of the absolute weights that reaches the end of the window.
     """
-    size = matrix.abs()
-    if scale == "layer":
-        largest = quantile_of(size.flatten(), quantile).expand(matrix.shape[1])
-    else:
-        largest = quantile_of(size, quantile)
+    size = matrix.abs() if scale == "column" else matrix.abs().flatten()
+    largest = quantile_of(size, quantile)
+    # Where most weights are zero, the few others are not clipped to nothing.
+    largest = torch.where(largest > 0.0, largest, size.amax(0))
     # A column of zeros sits at the window's foot whatever its scale.
     largest = torch.where(largest > 0.0, largest, torch.ones_like(largest))
+    largest = largest.expand(matrix.shape[1])
     span = window.g_max_siemens - window.g_min_siemens
     return largest * ((1.0 if mapping == PAIR else 2.0) / span)
 

@@ -104,7 +104,8 @@ class CrossbarMatrix(nn.Module):
 
         Args:
             matrix: finite weights.
-            rescale: choose the scale from these weights; else keep it, and clip what is beyond.
+            rescale: choose the scale from these weights, as the first programming does anyway; else
+                keep it, and clip what is beyond.
 
         Raises:
             ValueError: if the weights have another shape or are not finite.
@@ -117,7 +118,7 @@ class CrossbarMatrix(nn.Module):
         if not bool(matrix.isfinite().all()):
             raise ValueError("weights: NaN or infinity is not allowed; must be finite")
         layout, window = self.array.layout, self.devices.card.window
-        if rescale:
+        if rescale or self.devices.program_count == 0:
             units = weight_units(
                 matrix, window, layout.mapping, layout.scale, layout.scale_quantile
             )

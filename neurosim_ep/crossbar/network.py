@@ -92,7 +92,7 @@ class CrossbarNetwork(HopfieldNetwork):
     @property
     def elapsed_s(self) -> float:
         """Time since the arrays were programmed."""
-        return self.storages[0].matrix.devices.elapsed_s
+        return max((s.matrix.devices.elapsed_s for s in self.storages), default=0.0)
 
     def program(self, *, rescale: bool = False) -> MappingReport:
         """Write the digital weights into all arrays; time starts again at 0.
@@ -101,8 +101,13 @@ class CrossbarNetwork(HopfieldNetwork):
             rescale: choose the scales from these weights; else keep them and clip what is beyond.
 
         Raises:
-            ValueError: if a weight is not finite.
+            ValueError: if a weight is not finite; nothing is programmed then.
         """
+        for number, weight in enumerate(self.weights):
+            if not bool(weight.isfinite().all()):
+                raise ValueError(
+                    f"weights[{number}]: NaN or infinity is not allowed; must be finite"
+                )
         clipped = failed = attempts = crossings = devices = arrays = 0
         for storage in self.storages:
             programmed = storage.program(rescale=rescale)
@@ -119,7 +124,7 @@ class CrossbarNetwork(HopfieldNetwork):
             sum(weight.numel() for weight in self.weights),
             devices,
             arrays,
-            devices / crossings,
+            devices / max(crossings, 1),
             clipped,
             failed,
             attempts,

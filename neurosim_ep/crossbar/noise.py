@@ -58,8 +58,10 @@ class NormalSource:
         return self._on(device).get_state()
 
     def set_state(self, state: Tensor, device: torch.device) -> None:
-        """Go on from a saved state."""
-        self._on(device).set_state(state.cpu())
+        """Go on from a saved state; one of another kind of device has no meaning here."""
+        generator = self._on(device)
+        if generator.get_state().shape == state.shape:
+            generator.set_state(state.cpu())
 
     def _on(self, device: torch.device) -> torch.Generator:
         if self._generator is None or self._generator.device != device:

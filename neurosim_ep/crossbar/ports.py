@@ -99,10 +99,16 @@ class Port(nn.Module):
         card, driven, sensed = self.converters, self.drive_seen, self.current_seen
         self.stop_calibrating()
         if card is not None and driven is not None and driven.seen:
-            self.dac_full_scale.copy_(driven.full_scale(card.calibration_quantile))
+            scale = driven.full_scale(card.calibration_quantile)
+            if self.bound is not None:
+                # A layer that was silent may wake later.
+                scale = torch.where(scale > torch.finfo(scale.dtype).tiny, scale, self.bound)
+            self.dac_full_scale.copy_(scale)
         self._hold_ranges()
         if card is not None and sensed is not None and sensed.seen:
             currents = sensed.full_scale(card.calibration_quantile)
+            silent = currents <= torch.finfo(currents.dtype).tiny
+            currents = torch.where(silent, currents.max(), currents)
             if not self._follows_reads:
                 currents = currents / self.full_scale(currents)
             self.adc_full_scale_ampere.copy_(currents)

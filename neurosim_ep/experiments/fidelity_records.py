@@ -177,7 +177,7 @@ def recommendation_line(report: FidelityReport) -> str:
         f"{_text(point, _all)} over all weights to the linear response of the weights as "
         f"programmed ({worst} and {everything} to that of the intended weights)"
     )
-    if best is not point:
+    if _text(best, _worst) != _text(point, _worst):
         line += f"; the best of the grid, {_text(best, _worst)}, is no better within noise"
     return line
 

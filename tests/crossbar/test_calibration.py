@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from neurosim_ep.crossbar import map_to_crossbar
+from neurosim_ep.crossbar.card import Converters
 from neurosim_ep.crossbar.converters import SAMPLES_PER_READ, Calibration
+from neurosim_ep.crossbar.ports import Port
 from neurosim_ep.learning import CenteredEP, Phases, equilibrium_gradient
 from neurosim_ep.models import Convolution, Dense, mlp
 from neurosim_ep.settling import settle
@@ -259,3 +261,15 @@ def test_a_network_is_calibrated_as_it_settles(device, array):
     other.load_state_dict(state)
     found = settle(chip, images).output, settle(other, images).output
     assert torch.equal(*found)
+
+
+def test_silent_tiles_and_layers_take_a_usable_range() -> None:
+    """What saw only zeros while calibrating must not stay silent for ever."""
+    converters = Converters(source="test", adc_bits=8, dac_bits=8, dac_range="calibrated")
+    port = Port(converters, 6.0, signed=False, tiles=(1, 2))
+    port.start_calibrating()
+    port.drive(torch.zeros(10), 6.0, signed=False)
+    port.record(torch.tensor([[[0.0, 3.0]]]).expand(10, 1, 2), 1.0)
+    port.finish_calibrating()
+    assert float(port.dac_full_scale) == 6.0
+    assert port.adc_full_scale_ampere.tolist() == [[0.5, 0.5]]

@@ -7,7 +7,7 @@ import torch
 
 from neurosim_ep.crossbar import CrossbarArray
 from neurosim_ep.crossbar.card import load_array_card
-from neurosim_ep.devices import load_device_card
+from neurosim_ep.devices import load_device_card, shipped_device_cards
 
 
 def draw(*shape, seed=0, dtype=torch.float32):
@@ -148,3 +148,21 @@ def test_a_seed_is_one_piece_of_hardware():
 
     assert torch.equal(product(1), product(1))
     assert not torch.equal(product(1), product(2))
+
+
+@pytest.mark.parametrize("mapping", ["differential_pair", "offset_column"])
+@pytest.mark.parametrize("device", sorted(shipped_device_cards()))
+def test_every_shipped_device_holds_weights(device, mapping):
+    card = load_array_card("ideal")
+    card = card.model_copy(update={"layout": card.layout.model_copy(update={"mapping": mapping})})
+    array, weights = CrossbarArray(60, 50, device=device, array=card), draw(60, 50)
+    array.program(weights)
+    x, y = draw(200, 60), draw(200, 50)
+    for found, wanted in (
+        (array.read(x), x @ weights),
+        (array.read_transposed(y), y @ weights.T),
+    ):
+        likeness = torch.cosine_similarity(found.flatten(), wanted.flatten(), 0)
+        assert float(likeness) > 0.3
+    array.advance_time(1e6)
+    assert bool(array.read(x).isfinite().all() and array.read_transposed(y).isfinite().all())

@@ -197,6 +197,20 @@ def test_the_report_counts(device, array):
     assert report.utilisation_fraction == pytest.approx((weights + references) / (arrays * 64))
 
 
+def test_a_network_without_weights_needs_no_arrays(device, array):
+    edges = [Edge(0, 1, Identity((3,), (3,)))]
+    chip = map_to_crossbar(
+        HopfieldNetwork([Layer((3,)), Layer((3,))], edges), device(), array(8, 8)
+    )
+    assert (chip.report.weights, chip.report.arrays, chip.report.utilisation_fraction) == (
+        0,
+        0,
+        0.0,
+    )
+    chip.advance_time(5.0)
+    assert chip.elapsed_s == 0.0
+
+
 def test_the_model_stays_as_it_is(device, array):
     network, images = problem("graph")
     before = [parameter.clone() for parameter in network.parameters()]

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from neurosim_ep.crossbar import CrossbarStorage, map_to_crossbar
 from neurosim_ep.crossbar.mapping import quantile_of
 from neurosim_ep.crossbar.tiles import cut
-from neurosim_ep.models import Convolution, Dense
+from neurosim_ep.models import Convolution, Dense, mlp
 
 MAPPINGS = ("differential_pair", "offset_column")
 WEIGHT = torch.tensor([[1.0, -0.25], [-2.0, 0.0], [0.5, 0.5]], dtype=torch.float64)
@@ -122,6 +123,25 @@ def test_zeros(mapping, scale, quantile, device, array, storage):
     torch.testing.assert_close(arrays.effective_weight(), weight, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", ["layer", "column"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_few_weights_among_zeros_are_not_clipped(mapping, scale, device, array, storage):
+    weight = torch.zeros(40, 3, dtype=torch.float64)
+    weight[7] = torch.tensor([0.01, -5.0, 2.0])
+    card = array(64, 64, mapping, scale, quantile=0.9)
+    arrays = storage(Dense((40,), (3,)), device(), card, weight=weight)
+    torch.testing.assert_close(arrays.effective_weight(), weight, rtol=1e-10, atol=1e-12)
+
+
+def test_the_first_programming_chooses_the_scale(device, array, storage):
+    geometry = Dense((3,), (2,))
+    arrays = CrossbarStorage(geometry, device(), array(8, 8), seed=0, dtype=torch.float64)
+    with torch.no_grad():
+        arrays.weight.copy_(WEIGHT)
+    assert arrays.program().clipped == 0
+    torch.testing.assert_close(arrays.effective_weight(), WEIGHT)
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("rescale", [True, False])
 def test_weights_that_are_not_finite(bad, rescale, device, array, storage):
@@ -132,6 +152,18 @@ def test_weights_that_are_not_finite(bad, rescale, device, array, storage):
         arrays.program(rescale=rescale)
     # Nothing was programmed.
     torch.testing.assert_close(arrays.effective_weight(), WEIGHT)
+
+
+def test_a_network_with_one_weight_that_is_not_finite(device, array):
+    chip = map_to_crossbar(mlp((1, 2, 2), 2, (3,)).double(), device(), array(8, 8))
+    before = [storage.effective_weight().clone() for storage in chip.storages]
+    with torch.no_grad():
+        chip.weights[0].mul_(0.5)
+        chip.weights[1][0, 0] = math.nan
+    with pytest.raises(ValueError, match=r"^weights\[1\]: NaN or infinity is not allowed"):
+        chip.program()
+    for storage, kept in zip(chip.storages, before, strict=True):
+        assert torch.equal(storage.effective_weight(), kept)
 
 
 def test_an_array_must_hold_one_input_channel(device, array, storage):

@@ -214,33 +214,47 @@ def test_same_seed_same_report_and_the_network_stays(
     assert all(weight.grad is None for weight in network.weights)
 
 
-def test_what_is_measured_before_changes_nothing(network: HopfieldNetwork) -> None:
+def bench_of(network: HopfieldNetwork, brightness: float = 1.0) -> Bench:
+    """A bench whose converters are calibrated on images of another brightness."""
+    measured, (images, labels) = fidelity_images(load_recipe("digits", SMALL), 8, 0)
+    calibration = (brightness * images, labels)
+    return Bench(
+        network,
+        load_device_card("pcm"),
+        load_array_card("default"),
+        measured,
+        calibration,
+        CenteredEP(0.3),
+        Phases(8, 4),
+        SquaredError(),
+        seed=0,
+        hardware=1,
+        repeats=2,
+        progress=lambda _: None,
+    )
+
+
+def test_every_knob_is_turned_and_what_was_measured_before_changes_nothing(
+    network: HopfieldNetwork,
+) -> None:
     """Noise starts anew at every setting: settings differ by the setting alone."""
-    recipe = load_recipe("digits", SMALL)
-    measured, calibration = fidelity_images(recipe, 8, 0)
-    device, array = load_device_card("pcm"), load_array_card("default")
-    own = Setting(0.3, 8, 4, "delta")
-    found = []
-    for before in ([], [replace(own, beta=0.1), replace(own, read_noise_scale=3.0)]):
-        bench = Bench(
-            network,
-            device,
-            array,
-            measured,
-            calibration,
-            CenteredEP(0.3),
-            Phases(8, 4),
-            SquaredError(),
-            seed=0,
-            hardware=1,
-            repeats=2,
-            progress=lambda _: None,
-        )
-        others = [bench.on_chip(setting).draws for setting in before]
-        found.append(bench.on_chip(own).draws)
-        assert found[-1] not in others
-    assert found[0] == found[1]
-    assert found[0]["programmed"][0] != found[0]["programmed"][1]
+    own, bench = Setting(0.3, 8, 4, "delta"), bench_of(network)
+    changes: list[dict[str, Any]] = [
+        {"beta": 0.1},
+        {"free_iterations": 3},
+        {"nudged_iterations": 2},
+        {"reads": "full"},
+        {"adc_bits": 5},
+        {"dac_bits": 5},
+        {"read_noise_scale": 3.0},
+    ]
+    others = [bench.on_chip(replace(own, **change)).draws for change in changes]
+    draws = bench.on_chip(own).draws
+    assert draws not in others
+    assert draws == bench_of(network).on_chip(own).draws
+    assert draws["programmed"][0] != draws["programmed"][1]
+    dark = bench_of(network, 0.1).on_chip(own)
+    assert (dark.worst() or 0.0) < (bench.on_chip(own).worst() or 0.0) - 0.01
 
 
 def test_settings_at_their_own_value_are_the_own_setting(quick_report: FidelityReport) -> None:
