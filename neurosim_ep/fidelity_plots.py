@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from neurosim_ep.plots import save
+
 if TYPE_CHECKING:
     from neurosim_ep.experiments.fidelity_settings import Point, Sweep
     from neurosim_ep.experiments.fidelity_sweep import FidelityReport
@@ -53,9 +55,7 @@ def fidelity_figure(report: FidelityReport, path: Path, headings: Mapping[str, s
         "reads; it is the dotted vertical line)",
         fontsize=11,
     )
-    beside = path.with_name(f".{path.stem}.part{path.suffix}")
-    figure.savefig(beside, dpi=150)
-    beside.replace(path)
+    save(figure, path)
 
 
 def _sweep(axes: Axes, sweep: Sweep, heading: str) -> None:
