@@ -145,7 +145,8 @@ class CrossbarNetwork(HopfieldNetwork):
         """Converters read ideally inside, and take their ranges from what they saw at its end.
 
         Settle on data inside, free and nudged, with full and delta reads as they will be used.
-        After an error inside, the ranges are what they were.
+        After an error inside, the ranges are what they were.  They do not follow weights that are
+        programmed later: a training has to calibrate again as its weights grow, or reads saturate.
         """
         ports = [port for s in self.storages for port in s.ports.values() if isinstance(port, Port)]
         for port in ports:
