@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim_ep.crossbar.card import ArrayCard
+from neurosim_ep.crossbar.converters import largest_code
 from neurosim_ep.crossbar.digital import digitise, largest_by_tile
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.noise import NormalSource, add_noise
@@ -88,6 +89,8 @@ class CrossbarStorage(WeightStorage):
                 shared=full if second is None else None,
             )
         self.ports.to(where, dtype)
+        if array.forward is not None and array.forward.adc_bits is not None:
+            self.resolution = 1.0 / largest_code(array.forward.adc_bits, signed=True)
         self._volt = array.drive.read_voltage_volt
         self._by_column = layout.scale == "column"
         self._prepared: dict[str, Tensor | ReadNoise] = {}

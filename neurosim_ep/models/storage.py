@@ -48,9 +48,12 @@ class Storage(nn.Module):
 
     Attributes:
         geometry: how states unroll into what the storage reads.
+        resolution: smallest difference between the currents of a full forward read, relative to the
+            largest; 0 where nothing rounds them.
     """
 
     geometry: Geometry
+    resolution: float = 0.0
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()

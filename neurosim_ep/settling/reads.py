@@ -17,6 +17,9 @@ Pooled = tuple[int, Tensor, Tensor | None]
 # In units of the rounding error: how far apart two currents still count as equal.
 TIE_MARGIN = 16.0
 
+# In units of a converter's step: so little that the first of four never beats a whole step.
+TIE_SHARE = 0.25
+
 
 class FullReads:
     """Every read drives the arrays with the whole state.
@@ -26,8 +29,6 @@ class FullReads:
         states: the states that settle, one tensor per layer; read anew at every call.
         versions: how often each layer's state has been replaced; settling counts it up.
     """
-
-    _tie_margin = 0.0
 
     def __init__(self, edges: Sequence[Edge], states: list[Tensor], versions: list[int]) -> None:
         self.edges, self.states, self.versions = edges, states, versions
@@ -63,9 +64,13 @@ class FullReads:
         version = self.versions[edge.pre]
         held = self._pooled.get(number)
         if held is None or held[0] != version:
-            held = (version, *edge.geometry.pool(self._linear(number), self._tie_margin))
+            held = (version, *edge.geometry.pool(self._linear(number), self._margin(number)))
             self._pooled[number] = held
         return held
+
+    def _margin(self, number: int) -> float:
+        """Relative difference within which the first of a pooling window wins."""
+        return 0.0
 
     def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
         edge = self.edges[number]
@@ -99,9 +104,6 @@ class DeltaReads(FullReads):
         numbers: Sequence[int],
     ) -> None:
         super().__init__(edges, states, versions)
-        # States at a bound make currents exactly equal; a full read then lets the first one win,
-        # and rounding must not choose another here.
-        self._tie_margin = TIE_MARGIN * torch.finfo(free[-1].dtype).eps
         self._free = free
         free_reads = FullReads(edges, list(free), [0] * len(free))
         # Per edge: the free state's currents before pooling, what it drove backwards, and its
@@ -116,6 +118,15 @@ class DeltaReads(FullReads):
             driven = edge.geometry.unpool(free[edge.post], winners)
             self._forward[number], self._driven[number] = linear, driven
             self._backward[number] = free_reads._adjoint(number, driven)
+
+    def _margin(self, number: int) -> float:
+        """States at a bound, and converters, make free currents exactly equal.
+
+        A full read then lets the first one win, and the change must not choose another: neither by
+        rounding nor by a change below the converters' resolution.
+        """
+        resolution = self.edges[number].storage.resolution
+        return max(TIE_MARGIN * torch.finfo(self._free[-1].dtype).eps, TIE_SHARE * resolution)
 
     def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
         edge = self.edges[number]

@@ -62,3 +62,31 @@ def test_noise_does_not_swamp_the_first_layers() -> None:
         cosine = torch.cosine_similarity(weight.grad.flatten(), expected.flatten(), dim=0)
         assert cosine > 0.5
         assert 0.5 < weight.grad.norm() / expected.norm() < 2.0
+
+
+def test_converters_do_not_let_the_phases_pick_different_members_of_a_tie() -> None:
+    """An ADC makes currents of one window equal; the nudge must not choose among them."""
+    generator = torch.Generator().manual_seed(2)
+    network = vgg5(3, 10, (8, 16, 16, 16), image_size=16, gains=[0.8] * 5, generator=generator)
+    network = network.double()
+    images = torch.randn(16, 3, 16, 16, dtype=torch.float64, generator=generator)
+    labels = torch.arange(16) % 10
+    phases = Phases(40, 8, nudged_reads="delta")
+    equilibrium_gradient(network, images, labels, CenteredEP(0.1), phases=phases)
+    exact = [weight.grad.clone() for weight in network.weights if weight.grad is not None]
+    converters = {"adc_bits": 7, "source": "test"}
+    second = {"adc_bits": 7, "dac_range": "calibrated", "source": "test"}
+    array = ArrayCard.model_validate(
+        PLAIN.model_dump(exclude_unset=True)
+        | {"forward": converters, "transposed": converters}
+        | {"forward_delta": second, "transposed_delta": second}
+    )
+    chip = map_to_crossbar(network, array=array, seed=0)
+    with chip.calibrating():
+        equilibrium_gradient(chip, images, labels, CenteredEP(0.1), phases=phases)
+    equilibrium_gradient(chip, images, labels, CenteredEP(0.1), phases=phases)
+    weight, expected = chip.weights[1], exact[1]
+    assert weight.grad is not None
+    cosine = torch.cosine_similarity(weight.grad.flatten(), expected.flatten(), dim=0)
+    assert cosine > 0.6
+    assert 0.5 < weight.grad.norm() / expected.norm() < 1.5
