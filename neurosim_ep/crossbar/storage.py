@@ -89,8 +89,6 @@ class CrossbarStorage(WeightStorage):
                 shared=full if second is None else None,
             )
         self.ports.to(where, dtype)
-        if array.forward is not None and array.forward.adc_bits is not None:
-            self.resolution = 1.0 / largest_code(array.forward.adc_bits, signed=True)
         self._volt = array.drive.read_voltage_volt
         self._by_column = layout.scale == "column"
         self._prepared: dict[str, Tensor | ReadNoise] = {}
@@ -123,6 +121,12 @@ class CrossbarStorage(WeightStorage):
     def effective_weight(self, direction: str = "forward") -> Tensor:
         """The weights that a ``forward`` or ``transposed`` read sees, in ``weight_shape``."""
         return self.geometry.from_matrix(self._effective(direction))
+
+    @property
+    def resolution(self) -> float:
+        """One code of the forward read's ADCs, relative to full scale; 0 without them."""
+        bits = self._port("forward", False).adc_bits
+        return 0.0 if bits is None else 1.0 / largest_code(bits, signed=True)
 
     # --- Reads ---------------------------------------------------------------------------------
 

@@ -48,12 +48,9 @@ class Storage(nn.Module):
 
     Attributes:
         geometry: how states unroll into what the storage reads.
-        resolution: smallest difference between the currents of a full forward read, relative to the
-            largest; 0 where nothing rounds them.
     """
 
     geometry: Geometry
-    resolution: float = 0.0
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -77,6 +74,14 @@ class Storage(nn.Module):
     ) -> Tensor:
         """Currents (B, *pre_shape) for driven columns (B, *linear_shape), by the same weights."""
         raise NotImplementedError
+
+    @property
+    def resolution(self) -> float:
+        """Smallest difference between currents of a full forward read, relative to the largest.
+
+        0 where nothing rounds them.
+        """
+        return 0.0
 
     def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
         """Add the gradient of ``-sum_b <post_b, read(pre_b)>`` to what the optimiser will use.
