@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from neurosim_ep._toml_text import problem
-from neurosim_ep.cards import Card, CardTable, Fraction, NonNegative, Positive, load_card
+from neurosim_ep.cards import Card, CardTable, NonNegative, Positive, load_card
 from neurosim_ep.cards import shipped_cards as _shipped_cards
 
 _FOLDER = "neurosim_ep.crossbar.cards"
@@ -161,16 +161,3 @@ def load_array_card(name_or_path: str | Path) -> ArrayCard:
 def shipped_array_cards() -> dict[str, ArrayCard]:
     """All shipped array cards by name."""
     return _shipped_cards(ArrayCard, _FOLDER)
-
-
-__all__ = [
-    "ArrayCard",
-    "Compensation",
-    "Converters",
-    "Drive",
-    "Fraction",
-    "Layout",
-    "Wires",
-    "load_array_card",
-    "shipped_array_cards",
-]

@@ -10,7 +10,7 @@ from all of them; transposed, the reference is driven by minus the sum of what d
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -66,11 +66,12 @@ class ReadNoise:
             weight = self._get("one column", lambda: reads.weight(self._square()[:, :1]))
             return reads.forward(driven.square(), weight)
         variance = self._sum(
-            "forward", reads.forward, reads.weight, driven, self._forward_matrices(), ratio
+            "forward", reads.forward, reads.weight, driven, self._forward_matrices, ratio
         )
         constant = self._noise.constant
         if constant is not None:
-            total = _along(constant.sum(0) * self._units.square(), columns) * ratio**2
+            total = self._get("constant", lambda: constant.sum(0) * self._units.square())
+            total = _along(total, columns) * ratio**2
             variance = total.expand_as(columns).clone() if variance is None else variance + total
         if not is_silent(self._reference):
             self._add_common(columns, driven, ratio, source)
@@ -82,7 +83,7 @@ class ReadNoise:
         """Noise of the reference columns, the same for all columns of a tile."""
         reads = self._reads
         variance = self._sum(
-            "reference", reads.forward, reads.weight, driven, self._reference_matrices(), ratio
+            "reference", reads.forward, reads.weight, driven, self._reference_matrices, ratio
         )
         constant = self._reference.constant
         if constant is not None:
@@ -101,7 +102,7 @@ class ReadNoise:
             total = driven.square().sum(1, keepdim=True)
             return reads.transposed(total, weight)
         variance = self._sum(
-            "transposed", reads.transposed, reads.weight, driven, self._transposed_matrices(), ratio
+            "transposed", reads.transposed, reads.weight, driven, self._transposed_matrices, ratio
         )
         constant = self._noise.constant
         if constant is not None:
@@ -116,11 +117,13 @@ class ReadNoise:
                 reads.transposed,
                 reads.weight,
                 sums,
-                self._reference_row_matrices(),
+                self._reference_row_matrices,
                 ratio,
             )
             if self._reference.constant is not None:
-                weight = reads.weight(self._reference.constant)
+                weight = self._get(
+                    "reference rows constant", partial(reads.weight, self._reference.constant)
+                )
                 total = reads.transposed(torch.ones_like(sums), weight)
                 total = total * (self._largest * ratio) ** 2
                 extra = total if extra is None else extra + total
@@ -141,11 +144,14 @@ class ReadNoise:
             return
         variance = self._sum(
             "tiles", reads.forward_tiles, reads.forward_blocks, driven,
-            self._forward_matrices(), ratio,
+            self._forward_matrices, ratio,
         )  # fmt: skip
         constant = self._noise.constant
         if constant is not None:
-            total = _sum_rows(constant, reads) * self._units.square() * ratio**2
+            total = self._get(
+                "constant columns", lambda: _sum_rows(constant, reads) * self._units.square()
+            )
+            total = total * ratio**2
             variance = total.expand_as(currents).clone() if variance is None else variance + total
         if variance is not None:
             add_noise(currents, variance, source)
@@ -153,7 +159,7 @@ class ReadNoise:
             return
         variance = self._sum(
             "reference tiles", reads.forward_tiles, reads.forward_blocks, driven,
-            self._reference_matrices(), ratio,
+            self._reference_matrices, ratio,
         )  # fmt: skip
         if self._reference.constant is not None:
             total = _sum_rows(self._reference.constant, reads) * ratio**2
@@ -177,7 +183,7 @@ class ReadNoise:
         def read(values: Tensor, blocks: Tensor) -> Tensor:
             return reads.transposed_tiles(values, blocks[piece])
 
-        matrices = self._transposed_matrices()
+        matrices = self._transposed_matrices
         variance = self._sum("row tiles", read, reads.transposed_blocks, samples, matrices, ratio)
         constant = self._noise.constant
         if constant is not None:
@@ -206,6 +212,7 @@ class ReadNoise:
         assert self._noise.per_square_volt is not None
         return self._noise.per_square_volt * self._units.square()
 
+    @cached_property
     def _forward_matrices(self) -> ReadVariance:
         square = self._units.square()
         return ReadVariance(
@@ -213,17 +220,20 @@ class ReadNoise:
             per_square_volt=_times(self._noise.per_square_volt, square),
         )
 
+    @cached_property
     def _transposed_matrices(self) -> ReadVariance:
         return ReadVariance(
             per_volt=_times(self._noise.per_volt, self._largest * self._units),
             per_square_volt=_times(self._noise.per_square_volt, self._units.square()),
         )
 
+    @cached_property
     def _reference_matrices(self) -> ReadVariance:
         return ReadVariance(
             per_volt=self._reference.per_volt, per_square_volt=self._reference.per_square_volt
         )
 
+    @cached_property
     def _reference_row_matrices(self) -> ReadVariance:
         return ReadVariance(
             per_volt=_times(self._reference.per_volt, self._largest),

@@ -1,5 +1,6 @@
 """The storage of an edge whose weights sit on arrays."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -60,10 +61,7 @@ class CrossbarStorage(WeightStorage):
     ) -> None:
         super().__init__(geometry)
         assert geometry.weight_shape is not None
-        rows, columns = (
-            geometry.fan_in,
-            geometry.matrix(torch.empty(geometry.weight_shape)).shape[1],
-        )
+        rows, columns = geometry.fan_in, math.prod(geometry.weight_shape) // geometry.fan_in
         per_channel = geometry.kernel**2 if isinstance(geometry, Convolution) else 1
         layout = array.layout
         tiling = cut(rows, columns, layout.rows, layout.columns, per_channel)
