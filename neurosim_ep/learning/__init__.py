@@ -17,9 +17,11 @@ from neurosim_ep.learning.gradients import (
     departure,
     equilibrium_gradient,
     truncated_backpropagation,
+    weighted_equilibria,
 )
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method, Report
 from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.learning.products import Form, Product, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
 from neurosim_ep.learning.training import EpochRecord, Training, evaluate, train
 
@@ -30,11 +32,13 @@ __all__ = [
     "EpochRecord",
     "EquilibriumPropagation",
     "Estimator",
+    "Form",
     "HolomorphicEP",
     "Method",
     "NegativeEP",
     "Phases",
     "PositiveEP",
+    "Product",
     "RandomSignEP",
     "Report",
     "Summary",
@@ -43,6 +47,7 @@ __all__ = [
     "Training",
     "accumulate_contrast",
     "departure",
+    "edge_products",
     "equilibrium_gradient",
     "evaluate",
     "load_checkpoint",
@@ -50,5 +55,6 @@ __all__ = [
     "save_checkpoint",
     "train",
     "truncated_backpropagation",
+    "weighted_equilibria",
     "write_text",
 ]

@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 
 from neurosim_ep.learning.estimators import Estimator, Term
+from neurosim_ep.learning.products import (
+    batch_coefficients,
+    contrast,
+    edge_products,
+    split_phases,
+)
 from neurosim_ep.models import Cost, HopfieldNetwork, SquaredError
 from neurosim_ep.settling import States, settle, settle_nudged, unrolled
 
@@ -66,8 +72,40 @@ def equilibrium_gradient(
 ) -> Contrast:
     """Estimate dC/dtheta by EP and leave it in every parameter's ``.grad``.
 
+    Arguments, result and errors are those of `weighted_equilibria`; the network's gradients are
+    replaced, its weights stay.
+    """
+    found = weighted_equilibria(
+        network,
+        images,
+        labels,
+        estimator,
+        cost=cost,
+        phases=phases,
+        initial=initial,
+        generator=generator,
+    )
+    network.zero_grad()
+    accumulate_contrast(network, found.nudged, found.terms)
+    return found
+
+
+@torch.no_grad()
+def weighted_equilibria(
+    network: HopfieldNetwork,
+    images: Tensor,
+    labels: Tensor,
+    estimator: Estimator,
+    *,
+    cost: Cost | None = None,
+    phases: Phases | None = None,
+    initial: Sequence[Tensor] | None = None,
+    generator: torch.Generator | None = None,
+) -> Contrast:
+    """Settle the free phase and the estimator's nudged phases.
+
     Args:
-        network: settles on the images; its gradients are replaced, its weights stay.
+        network: settles on the images; neither its gradients nor its weights change.
         images: (B, *input shape).
         labels: class indices (B,).
         estimator: which equilibria, with which coefficients.
@@ -100,8 +138,6 @@ def equilibrium_gradient(
         order=phases.order,
         reads=phases.nudged_reads,
     )
-    network.zero_grad()
-    accumulate_contrast(network, nudged, terms)
     return Contrast(
         free,
         nudged,
@@ -120,7 +156,7 @@ def accumulate_contrast(
 
     dE/dweight = -post x pre and dE/dbias = -state, summed over positions: local to each edge.  The
     equilibria differ little, and their coefficients are large and sum to zero, so the difference is
-    taken between states, before anything is multiplied or summed (see `_difference_form`).
+    taken between states, before anything is multiplied or summed (`edge_products`).
 
     Args:
         network: whose parameters receive the gradient.
@@ -128,64 +164,16 @@ def accumulate_contrast(
             `settle_nudged`'s bring their winners, for others pooled edges are read once more.
         terms: the coefficients.
     """
-    last = states[-1]
-    batch = last.shape[0] // len(terms)
-    coefficients = torch.tensor(
-        [term.coefficient / batch for term in terms], dtype=last.dtype, device=last.device
-    )
+    coefficients, batch = batch_coefficients(states[-1], terms)
     for layer in network.free_layers:
         bias = network.biases[layer - 1]
-        change = _contrast(_phases(states[layer], batch), coefficients)
+        change = contrast(split_phases(states[layer], batch), coefficients)
         gradient = -change.sum([0, *range(2, change.dim())])
         gradient = gradient.real if gradient.is_complex() else gradient
         bias.grad = gradient if bias.grad is None else bias.grad + gradient
-    held = states.winners if isinstance(states, States) else {}
-    for number, edge in enumerate(network.edge_list()):
-        pre, post = states[edge.pre], states[edge.post]
-        if edge.geometry.pooled:
-            # Held since settling: read anew on noisy arrays, near-ties would fall differently in
-            # every phase and put whole states into the contrast.
-            winners = held.get(number)
-            if winners is None:
-                _, winners = edge.geometry.pool(edge.storage.forward_read(pre))
-            post = edge.geometry.unpool(post, winners)
-        phases = _phases(pre, batch), _phases(post, batch)
-        for pre_factor, post_factor in _difference_form(*phases, coefficients, edge.pre == 0):
+    for _, edge, products in edge_products(network, states, terms, "difference"):
+        for pre_factor, post_factor in products:
             edge.storage.accumulate_gradient(pre_factor, post_factor)
-
-
-def _difference_form(
-    pre: Tensor, post: Tensor, coefficients: Tensor, pre_fixed: bool
-) -> list[tuple[Tensor, Tensor]]:
-    """``Re sum_k c_k pre_k x post_k`` as products of a mean with a difference; Re sum_k c_k = 0.
-
-    Two equilibria: c [mean(pre) x (post_1 - post_2) + (pre_1 - pre_2) x mean(post)].  More: the
-    same around the real part of the mean pre state.  In floating point the plain form loses as many
-    digits as the contrast is smaller than the states, seven in the first layers of a
-    Hopfield-Resnet13.
-
-    Args:
-        pre, post: phases (K, B, ...).
-        coefficients: (K,).
-        pre_fixed: all phases have the same pre state (the input).
-    """
-    # Of complex coefficients only the real parts sum to zero: what is taken off must be real.
-    middle = pre[0] if pre_fixed else pre.mean(0).real
-    products = [(middle, _contrast(post, coefficients))]
-    if pre_fixed:
-        return products
-    if len(pre) == 2 and not coefficients.is_complex():
-        return [*products, (pre[0] - pre[1], post.mean(0) * coefficients[0])]
-    weighted = post * coefficients.view(-1, *(1,) * (post.dim() - 1))
-    return [*products, ((pre - middle).flatten(0, 1), weighted.flatten(0, 1))]
-
-
-def _contrast(phases: Tensor, coefficients: Tensor) -> Tensor:
-    """``sum_k c_k phase_k`` (B, ...) of phases (K, B, ...), by differences from the first."""
-    total = (phases[1] - phases[0]) * coefficients[1]
-    for phase, coefficient in zip(phases[2:], coefficients[2:], strict=True):
-        total += (phase - phases[0]) * coefficient
-    return total
 
 
 def departure(free: Sequence[Tensor], nudged: Sequence[Tensor], terms: Sequence[Term]) -> Tensor:
@@ -207,7 +195,7 @@ def departure(free: Sequence[Tensor], nudged: Sequence[Tensor], terms: Sequence[
     mean_moved = torch.zeros_like(free[-1][:, 0])
     moved = torch.zeros_like(mean_moved)
     for start, end in zip(free[1:], nudged[1:], strict=True):
-        change = _phases(end, len(start)) - start
+        change = split_phases(end, len(start)) - start
         # A point off the real axis stands for itself and its conjugate: their mean is real.
         change = change.flatten(2)
         mean_moved += (share * change.real).sum(0).square().sum(1)
@@ -246,8 +234,3 @@ def truncated_backpropagation(
         value = cost.value(states[-1], cost.targets(labels, network.num_outputs, images.dtype))
         value.mean().backward()  # type: ignore[no-untyped-call]
     return value.detach()
-
-
-def _phases(states: Tensor, batch: int) -> Tensor:
-    """(K * B, ...) as (K, B, ...)."""
-    return states.view(-1, batch, *states.shape[1:])

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from neurosim_ep.learning.estimators import Estimator
-from neurosim_ep.learning.gradients import Contrast, Phases, equilibrium_gradient
+from neurosim_ep.learning.gradients import (
+    Contrast,
+    Phases,
+    accumulate_contrast,
+    weighted_equilibria,
+)
 from neurosim_ep.models import Cost, FeedForward, HopfieldNetwork
 from neurosim_ep.settling import States, settle
 
@@ -85,7 +90,7 @@ class EquilibriumPropagation:
         start = self._carried
         if start is not None and start[0].shape[0] != images.shape[0]:
             start = None
-        contrast = equilibrium_gradient(
+        contrast = weighted_equilibria(
             self.model,
             images,
             labels,
@@ -95,12 +100,18 @@ class EquilibriumPropagation:
             initial=start,
             generator=generator,
         )
+        self.learn(contrast)
         if self.warm_start:
             self._carried = _last_phase(contrast)
         free = contrast.free
         return Report(
             contrast.cost, contrast.wrong, free.residual, free.settled, contrast.departure
         )
+
+    def learn(self, contrast: Contrast) -> None:
+        """Leave the gradient in every parameter's ``.grad``."""
+        self.model.zero_grad()
+        accumulate_contrast(self.model, contrast.nudged, contrast.terms)
 
     @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> Report:
