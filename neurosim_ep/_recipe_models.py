@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from neurosim_ep._on_chip_recipe import OnChipRecipe, on_chip_problems
 from neurosim_ep._toml_text import problem
 from neurosim_ep.data import spec_for
 from neurosim_ep.settling import MAX_ITERATIONS
@@ -159,7 +160,10 @@ class RunRecipe(_Table):
 
 
 class Recipe(_Table):
-    """A complete experiment. The same recipe on the same machine gives the same result."""
+    """A complete experiment. The same recipe on the same machine gives the same result.
+
+    With a table `on_chip` it learns on simulated hardware, without one exactly.
+    """
 
     name: _Text
     description: _Text = ""
@@ -169,10 +173,12 @@ class Recipe(_Table):
     settling: SettlingRecipe
     learning: LearningRecipe
     run: RunRecipe = RunRecipe()
+    on_chip: OnChipRecipe | None = None
 
     @model_validator(mode="after")
     def _obeys_rules(self) -> Recipe:
         lines = [*_network_problems(self), *_data_problems(self), *_learning_problems(self)]
+        lines += on_chip_problems(self)
         if lines:
             raise ValueError("\n".join(lines))
         return self

@@ -186,11 +186,13 @@ def field_suggestion(word: str, fields: Iterable[str]) -> str:
 
 
 def sections(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Return the fields of a recipe that are tables of their own."""
+    """Return the fields of a recipe that are tables of their own, those that may be absent too."""
     found = {}
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            found[name] = info.annotation
+        members = get_args(info.annotation) if _is_union(info.annotation) else (info.annotation,)
+        for member in members:
+            if isinstance(member, type) and issubclass(member, BaseModel):
+                found[name] = member
     return found
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from neurosim_ep._on_chip_recipe import OnChipRecipe
 from neurosim_ep._recipe_models import (
     DataRecipe,
     LearningRecipe,
@@ -44,6 +45,7 @@ __all__ = [
     "DataRecipe",
     "LearningRecipe",
     "NetworkRecipe",
+    "OnChipRecipe",
     "Recipe",
     "RecipeError",
     "RunRecipe",

@@ -1,23 +1,32 @@
 """How weights sit on arrays of devices and are read: mapping, tiles, converters, wires."""
 
-from neurosim_ep.crossbar import wires
+from neurosim_ep.crossbar import cost, wires
 from neurosim_ep.crossbar.array import CrossbarArray
+from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard, load_array_card, shipped_array_cards
+from neurosim_ep.crossbar.cost_table import CostTable
+from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.network import CrossbarNetwork, MappingReport, map_to_crossbar
 from neurosim_ep.crossbar.nonidealities import NONIDEALITIES, only, present, without
+from neurosim_ep.crossbar.row_reads import read_rows
 from neurosim_ep.crossbar.storage import CrossbarStorage
 
 __all__ = [
     "NONIDEALITIES",
     "ArrayCard",
+    "BiasRow",
+    "CostTable",
     "CrossbarArray",
+    "CrossbarMatrix",
     "CrossbarNetwork",
     "CrossbarStorage",
     "MappingReport",
+    "cost",
     "load_array_card",
     "map_to_crossbar",
     "only",
     "present",
+    "read_rows",
     "shipped_array_cards",
     "wires",
     "without",

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from neurosim_ep._toml_text import problem
 from neurosim_ep.cards import Card, CardTable, NonNegative, Positive, load_card
 from neurosim_ep.cards import shipped_cards as _shipped_cards
+from neurosim_ep.crossbar.cost_table import CostTable
 
 _FOLDER = "neurosim_ep.crossbar.cards"
 
@@ -24,16 +25,23 @@ class Layout(CardTable):
         mapping: ``differential_pair`` puts each weight on two devices in two arrays, whose column
             currents are subtracted before the converter; ``offset_column`` puts it on one device
             and subtracts the current of a reference column at mid-window.
+        pair_baseline: where a differential pair's devices are programmed: ``bottom`` leaves the one
+            that the sign does not need at g_min; ``middle`` puts both about mid-window, from where
+            pulses can move them either way.
         scale: one weight per siemens for the whole ``layer``, or one per ``column``.
         scale_quantile: quantile of the absolute weights that reaches the end of the window; what is
             beyond is clipped.  1 clips nothing when the weights are first mapped.
+        scale_headroom: the window's end stands for this many times that quantile: room for weights
+            that grow while learning.
     """
 
     rows: Side
     columns: Side
     mapping: Literal["differential_pair", "offset_column"] = "differential_pair"
+    pair_baseline: Literal["bottom", "middle"] = "bottom"
     scale: Literal["layer", "column"] = "layer"
     scale_quantile: Annotated[float, Field(gt=0, le=1)] = 1.0
+    scale_headroom: Annotated[float, Field(ge=1)] = 1.0
 
 
 class Wires(CardTable):
@@ -46,8 +54,9 @@ class Wires(CardTable):
     Attributes:
         word_line_ohm, bit_line_ohm: of one segment, between neighbouring devices.
         driver_ohm, sense_ohm: at the ends of the lines.
-        refresh_interval_programmings: solve the nodal equations at every n-th programming; between,
-            each device keeps the share of its conductance that it had at the last solution.
+        refresh_interval_programmings: solve the nodal equations at every n-th programming, and at
+            every n-th update by pulses; between, each device keeps the share of its conductance
+            that it had at the last solution.
     """
 
     word_line_ohm: NonNegative = 0.0
@@ -134,6 +143,7 @@ class ArrayCard(Card):
     forward_delta: Converters | None = None
     transposed_delta: Converters | None = None
     compensation: Compensation | None = None
+    cost: CostTable | None = None
 
     @model_validator(mode="after")
     def _delta_converters_come_second(self) -> "ArrayCard":

@@ -2,8 +2,9 @@
 
 With the window [g_min, g_max] and the largest weight w_max of a layer or column,
 
-- differential pair: G+ = g_min + max(w, 0) / u, G- = g_min + max(-w, 0) / u, w = u (G+ - G-), where
-  u = w_max / (g_max - g_min);
+- differential pair, w = u (G+ - G-) with u = w_max / (g_max - g_min): G+ = g_min + max(w, 0) / u
+  and G- = g_min + max(-w, 0) / u from the bottom of the window, G+- = g_mid +- w / 2u about its
+  middle;
 - offset column: G = g_mid + w / u, reference g_mid, w = u (G - G_ref), where
   u = 2 w_max / (g_max - g_min).
 
@@ -14,6 +15,7 @@ tiles) with offset columns, the references of the column tiles last.
 import torch
 from torch import Tensor
 
+from neurosim_ep.crossbar.card import Layout
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.devices.window import Window
 
@@ -27,40 +29,38 @@ def device_shape(tiling: Tiling, mapping: str) -> tuple[int, int, int]:
     return 1, tiling.rows, tiling.columns + tiling.column_tiles
 
 
-def weight_units(
-    matrix: Tensor, window: Window, mapping: str, scale: str, quantile: float
-) -> Tensor:
+def weight_units(matrix: Tensor, window: Window, layout: Layout) -> Tensor:
     """Weight per siemens, u, one per column (columns,).
 
     Args:
         matrix: weights (rows, columns).
         window: of the devices.
-        mapping: ``differential_pair`` or ``offset_column``.
-        scale: ``layer`` or ``column``.
-        quantile: of the absolute weights that reaches the end of the window.
+        layout: mapping, and how the scale is chosen.
     """
-    size = matrix.abs() if scale == "column" else matrix.abs().flatten()
-    largest = quantile_of(size, quantile)
+    size = matrix.abs() if layout.scale == "column" else matrix.abs().flatten()
+    largest = quantile_of(size, layout.scale_quantile)
     # Where most weights are zero, the few others are not clipped to nothing.
     largest = torch.where(largest > 0.0, largest, size.amax(0))
     # A column of zeros sits at the window's foot whatever its scale.
     largest = torch.where(largest > 0.0, largest, torch.ones_like(largest))
-    largest = largest.expand(matrix.shape[1])
+    largest = layout.scale_headroom * largest.expand(matrix.shape[1])
     span = window.g_max_siemens - window.g_min_siemens
-    return largest * ((1.0 if mapping == PAIR else 2.0) / span)
+    return largest * ((1.0 if layout.mapping == PAIR else 2.0) / span)
 
 
 def target_conductances(
-    matrix: Tensor, units: Tensor, window: Window, mapping: str, tiling: Tiling
+    matrix: Tensor, units: Tensor, window: Window, layout: Layout, tiling: Tiling
 ) -> Tensor:
     """Conductances that stand for the weights, (planes, rows, columns of devices), in siemens.
 
     Weights beyond the scale give targets outside the window, which programming clips and counts.
     """
     wanted = matrix / units
-    if mapping == PAIR:
-        return window.g_min_siemens + torch.stack([wanted.clamp_min(0.0), (-wanted).clamp_min(0.0)])
     middle = 0.5 * (window.g_min_siemens + window.g_max_siemens)
+    if layout.mapping == PAIR and layout.pair_baseline == "middle":
+        return middle + torch.stack([0.5 * wanted, -0.5 * wanted])
+    if layout.mapping == PAIR:
+        return window.g_min_siemens + torch.stack([wanted.clamp_min(0.0), (-wanted).clamp_min(0.0)])
     references = wanted.new_full((tiling.rows, tiling.column_tiles), middle)
     return torch.cat([middle + wanted, references], dim=1).unsqueeze(0)
 

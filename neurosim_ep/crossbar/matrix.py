@@ -14,7 +14,7 @@ from neurosim_ep.crossbar.mapping import (
     target_conductances,
     weight_units,
 )
-from neurosim_ep.crossbar.noise import map_variance
+from neurosim_ep.crossbar.noise import conductance_variance, map_variance
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.devices import DeviceCard, Devices, Programmed, ReadVariance
 from neurosim_ep.seeds import derive_seed
@@ -99,13 +99,14 @@ class CrossbarMatrix(nn.Module):
         return self.units.max()
 
     @torch.no_grad()
-    def program(self, matrix: Tensor, *, rescale: bool) -> Programmed:
+    def program(self, matrix: Tensor, *, rescale: bool, units: Tensor | None = None) -> Programmed:
         """Write weights (rows, columns); time starts again at 0.
 
         Args:
             matrix: finite weights.
             rescale: choose the scale from these weights, as the first programming does anyway; else
                 keep it, and clip what is beyond.
+            units: the scale itself, weight per siemens (columns,).
 
         Raises:
             ValueError: if the weights have another shape or are not finite.
@@ -118,12 +119,11 @@ class CrossbarMatrix(nn.Module):
         if not bool(matrix.isfinite().all()):
             raise ValueError("weights: NaN or infinity is not allowed; must be finite")
         layout, window = self.array.layout, self.devices.card.window
-        if rescale or self.devices.program_count == 0:
-            units = weight_units(
-                matrix, window, layout.mapping, layout.scale, layout.scale_quantile
-            )
+        if units is not None:
             self.units.copy_(units)
-        target = target_conductances(matrix, self.units, window, layout.mapping, self.tiling)
+        elif rescale or self.devices.program_count == 0:
+            self.units.copy_(weight_units(matrix, window, layout))
+        target = target_conductances(matrix, self.units, window, layout, self.tiling)
         report = self.devices.program(target)
         wires, count = self.array.wires, self.devices.program_count - 1
         if wires is not None and count % wires.refresh_interval_programmings == 0:
@@ -131,6 +131,91 @@ class CrossbarMatrix(nn.Module):
         self.compensation.fill_(1.0)
         self.refresh()
         return report
+
+    @property
+    def one_sided(self) -> bool:
+        """Whether the devices can only be pulsed up, so that a pair's other device counts down."""
+        response = self.devices.card.pulse_response
+        return response is not None and response.one_sided
+
+    @property
+    def weight_step(self) -> Tensor:
+        """Mean change of a weight by one increment of `pulse` (columns,).
+
+        The mean over the window of devices without spread (`window_step`, of a state whose window
+        is 2 wide); both devices of a pair move, unless they can only be pulsed up.
+
+        Raises:
+            ValueError: if the device card has no pulse response.
+        """
+        card = self.devices.card
+        if card.pulse_response is None:
+            raise ValueError(
+                f"device: {card.name!r} is not allowed to learn by pulses; must have a table "
+                "[pulse_response]"
+            )
+        both = self.mapping == PAIR and not self.one_sided
+        step = card.pulse_response.window_step() * card.window.range_siemens
+        return self.units * (step if both else 0.5 * step)
+
+    @torch.no_grad()
+    def pulse(self, up: Tensor, down: Tensor) -> None:
+        """Raise and lower weights by pulses on their devices.
+
+        An increment is an up pulse on G+ and a down pulse on G-, a decrement the reverse; devices
+        that can only be pulsed up take increments on G+ and decrements on G-.  With offset columns
+        it is one pulse on the weight's device.  A device's pulses come in random order.
+
+        Args:
+            up, down: whole numbers of increments and decrements (rows, columns).
+
+        Raises:
+            ValueError: if the card has no pulse response, or counts are not allowed.
+        """
+        if self.mapping == PAIR:
+            ups = torch.stack([up, down])
+            downs = torch.zeros_like(ups) if self.one_sided else torch.stack([down, up])
+        else:
+            references = up.new_zeros(self.tiling.rows, self.tiling.column_tiles)
+            ups, downs = (torch.cat([count, references], 1).unsqueeze(0) for count in (up, down))
+        updates, wires = self.devices.update_count, self.array.wires
+        self.devices.pulse(ups, downs)
+        if wires is not None and updates % wires.refresh_interval_programmings == 0:
+            self._solved = False
+        self.refresh()
+
+    @torch.no_grad()
+    def renew(self, fraction: float) -> int:
+        """Write pairs anew from the bottom of the window in which a device has been pulsed far up.
+
+        Both devices of such a pair are read once, with their read noise, and programmed to the
+        difference: what devices need that can only be pulsed up (Nandakumar et al., Front.
+        Neurosci. 14:406, 2020).
+
+        Args:
+            fraction: of the window, above which a device counts as far up.
+
+        Returns:
+            How many pairs were written.
+        """
+        devices, window = self.devices, self.devices.card.window
+        conductance = devices.conductance
+        high = window.g_min_siemens + fraction * window.range_siemens
+        far = (conductance > high).any(0)
+        count = int(far.sum())
+        if count == 0:
+            return 0
+        seed = derive_seed(devices.seed, "renew", devices.program_count, devices.update_count)
+        generator = torch.Generator().manual_seed(seed)
+        normal = torch.randn(conductance.shape, generator=generator, dtype=conductance.dtype)
+        volt = self.array.drive.read_voltage_volt
+        deviation = conductance_variance(devices.read_variance(), conductance, volt).sqrt()
+        read = conductance + normal.to(conductance.device) * deviation
+        difference = read[0] - read[1]
+        target = window.g_min_siemens + torch.stack([difference, -difference]).clamp_min(0.0)
+        devices.program(target, where=far.expand_as(conductance))
+        self.refresh()
+        return count
 
     @torch.no_grad()
     def advance_time(self, seconds: float) -> None:
@@ -180,16 +265,8 @@ class CrossbarMatrix(nn.Module):
         if self.devices.elapsed_s == 0.0:
             self._programmed_sum.copy_(present)
             return
-        volt, variance = self.array.drive.read_voltage_volt, self.devices.read_variance()
-        total = torch.zeros_like(present)
-        for matrix, factor in (
-            (variance.constant, volt**-2),
-            (variance.per_volt, 1.0 / volt),
-            (variance.per_square_volt, 1.0),
-        ):
-            if matrix is not None:
-                total += factor * matrix.sum()
-        devices = self.devices
+        devices, volt = self.devices, self.array.drive.read_voltage_volt
+        total = conductance_variance(devices.read_variance(), devices.conductance, volt).sum()
         seed = derive_seed(
             devices.seed, "compensation", devices.program_count, str(devices.elapsed_s)
         )

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard, load_array_card
 from neurosim_ep.crossbar.ports import Port
 from neurosim_ep.crossbar.storage import CrossbarStorage
@@ -48,14 +50,21 @@ class CrossbarNetwork(HopfieldNetwork):
         device: card of the devices.
         array: card of the arrays.
         seed: of everything that is drawn; one seed is one piece of hardware.
+        bias_rows: put the biases of layers that an edge's columns lead to on devices as well.
 
     Attributes:
         device_card, array_card: of the hardware.
-        report: of the last programming.
+        report: of the last programming of the weights.
     """
 
     def __init__(
-        self, network: HopfieldNetwork, device: DeviceCard, array: ArrayCard, *, seed: int
+        self,
+        network: HopfieldNetwork,
+        device: DeviceCard,
+        array: ArrayCard,
+        *,
+        seed: int,
+        bias_rows: bool = False,
     ) -> None:
         layers = [Layer(layer.shape, copy.deepcopy(layer.activation)) for layer in network.layers]
         edges = [Edge(edge.pre, edge.post, edge.geometry) for edge in network.edge_list()]
@@ -81,7 +90,36 @@ class CrossbarNetwork(HopfieldNetwork):
                 )
                 storage.weight.copy_(source.storage.weight)
                 edge.storage = storage
-        self.report = self.program(rescale=True)
+        self.report = self._program(rescale=True)
+        self._rows = nn.ModuleDict()
+        if bias_rows:
+            self._add_bias_rows()
+
+    def _add_bias_rows(self) -> None:
+        for number, edge in enumerate(self.edge_list()):
+            if not isinstance(edge.storage, CrossbarStorage) or str(edge.post) in self._rows:
+                continue
+            row = BiasRow(
+                self.biases[edge.post - 1],
+                edge.storage.matrix.units,
+                self.device_card,
+                self.array_card,
+                seed=derive_seed(self.seed, "bias row", number),
+            )
+            row.program()
+            self._rows[str(edge.post)] = row
+        self.read_bias_rows()
+
+    @property
+    def bias_rows(self) -> dict[int, BiasRow]:
+        """Rows of devices that hold biases, by layer; empty where the biases are digital."""
+        return {int(name): row for name, row in self._rows.items() if isinstance(row, BiasRow)}
+
+    @torch.no_grad()
+    def read_bias_rows(self) -> None:
+        """Set the biases that settling adds to what their devices hold at present."""
+        for layer, row in self.bias_rows.items():
+            self.biases[layer - 1].copy_(row.value)
 
     @property
     def storages(self) -> list[CrossbarStorage]:
@@ -95,7 +133,7 @@ class CrossbarNetwork(HopfieldNetwork):
         return max((s.matrix.devices.elapsed_s for s in self.storages), default=0.0)
 
     def program(self, *, rescale: bool = False) -> MappingReport:
-        """Write the digital weights into all arrays; time starts again at 0.
+        """Write the digital weights and bias rows into all arrays; time starts again at 0.
 
         Args:
             rescale: choose the scales from these weights; else keep them and clip what is beyond.
@@ -103,6 +141,13 @@ class CrossbarNetwork(HopfieldNetwork):
         Raises:
             ValueError: if a weight is not finite; nothing is programmed then.
         """
+        report = self._program(rescale=rescale)
+        for row in self.bias_rows.values():
+            row.program()
+        self.read_bias_rows()
+        return report
+
+    def _program(self, *, rescale: bool) -> MappingReport:
         for number, weight in enumerate(self.weights):
             if not bool(weight.isfinite().all()):
                 raise ValueError(
@@ -139,6 +184,9 @@ class CrossbarNetwork(HopfieldNetwork):
         """
         for storage in self.storages:
             storage.advance_time(seconds)
+        for row in self.bias_rows.values():
+            row.matrix.advance_time(seconds)
+        self.read_bias_rows()
 
     @contextmanager
     def calibrating(self) -> Iterator[None]:
@@ -167,6 +215,7 @@ def map_to_crossbar(
     array: ArrayCard | str = "ideal",
     *,
     seed: int = 0,
+    bias_rows: bool = False,
 ) -> CrossbarNetwork:
     """Put a network's weights on crossbars.
 
@@ -175,6 +224,7 @@ def map_to_crossbar(
         device: device card, or the name or path of one.
         array: array card, or the name or path of one.
         seed: of everything that is drawn; one seed is one piece of hardware.
+        bias_rows: put biases on devices as well, see `BiasRow`.
 
     Returns:
         The same network on arrays, in the model's dtype and on its device; it settles and learns
@@ -186,4 +236,4 @@ def map_to_crossbar(
     """
     device = load_device_card(device) if isinstance(device, str) else device
     array = load_array_card(array) if isinstance(array, str) else array
-    return CrossbarNetwork(model, device, array, seed=seed)
+    return CrossbarNetwork(model, device, array, seed=seed, bias_rows=bias_rows)

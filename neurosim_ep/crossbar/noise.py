@@ -25,6 +25,25 @@ def is_silent(variance: ReadVariance) -> bool:
     return variance == ReadVariance()
 
 
+def conductance_variance(variance: ReadVariance, like: Tensor, volt: float) -> Tensor:
+    """Variance of the conductances that single devices are read at, in siemens^2.
+
+    Args:
+        variance: of the devices' currents.
+        like: conductances, whose shape, dtype and device the result takes.
+        volt: read voltage.
+    """
+    total = torch.zeros_like(like)
+    for matrix, factor in (
+        (variance.constant, volt**-2),
+        (variance.per_volt, 1.0 / volt),
+        (variance.per_square_volt, 1.0),
+    ):
+        if matrix is not None:
+            total += factor * matrix
+    return total
+
+
 class NormalSource:
     """Standard normal numbers from one generator, in memory that is used again.
 

@@ -107,6 +107,31 @@ class CrossbarStorage(WeightStorage):
         self._prepared.clear()
         return report
 
+    @torch.no_grad()
+    def pulse(self, up: Tensor, down: Tensor) -> None:
+        """Raise and lower weights by pulses; `weight` then holds what a forward read sees.
+
+        Args:
+            up, down: whole numbers of increments and decrements, in ``weight_shape``.
+
+        Raises:
+            ValueError: if the card has no pulse response, or counts are not allowed.
+        """
+        self.matrix.pulse(self.geometry.matrix(up), self.geometry.matrix(down))
+        self._devices_changed()
+
+    def renew(self, fraction: float) -> int:
+        """Write pairs anew of which a device is far up, see `CrossbarMatrix.renew`."""
+        count = self.matrix.renew(fraction)
+        if count:
+            self._devices_changed()
+        return count
+
+    @torch.no_grad()
+    def _devices_changed(self) -> None:
+        self.weight.copy_(self.effective_weight())
+        self._prepared.clear()
+
     def advance_time(self, seconds: float) -> None:
         """Let the devices age.
 

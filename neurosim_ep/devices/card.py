@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from pydantic import BeforeValidator, model_validator
+from torch import Tensor
 
 from neurosim_ep._toml_text import problem
 from neurosim_ep.cards import Card, CardTable, Positive, as_tuple, load_card, shipped_cards
 from neurosim_ep.devices.drift import Drift
+from neurosim_ep.devices.endurance import Endurance
 from neurosim_ep.devices.faults import Faults
 from neurosim_ep.devices.programming import Programming
 from neurosim_ep.devices.pulse_response import PulseResponse
 from neurosim_ep.devices.read_noise import ReadNoise, Telegraph
-from neurosim_ep.devices.spread import Spread
+from neurosim_ep.devices.spread import Spread, between
 from neurosim_ep.devices.window import Window
 from neurosim_ep.devices.write_verify import WriteVerify
 
@@ -43,6 +46,7 @@ class DeviceCard(Card):
         read_noise: what reads vary by, at most one term of each model.
         drift: what happens after programming.
         pulse_response: what one pulse does.
+        endurance: how many pulses a device stands; None where that is no limit.
         operation: temperature.
     """
 
@@ -54,6 +58,7 @@ class DeviceCard(Card):
     read_noise: Annotated[tuple[ReadNoise, ...], BeforeValidator(as_tuple)] = ()
     drift: Drift | None = None
     pulse_response: PulseResponse | None = None
+    endurance: Endurance | None = None
     operation: Operation = Operation(source="assumed: room temperature")
 
     @model_validator(mode="after")
@@ -67,7 +72,39 @@ class DeviceCard(Card):
             allowed = f"at most the width of the window, {self.window.range_siemens:g}"
             tolerance = self.write_verify.tolerance_siemens
             raise ValueError(problem("write_verify.tolerance_siemens", tolerance, allowed))
+        if self.spread and self.pulse_response:
+            for name in ("w_max_spread_relative", "w_min_spread_relative"):
+                if twice := getattr(self.pulse_response, name):
+                    allowed = "absent beside the table spread, which gives the bounds"
+                    raise ValueError(problem(f"pulse_response.{name}", twice, allowed))
         return self
+
+    def draw_bounds(
+        self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor] | None:
+        """Draw the bounds of devices: those of the table spread, else of the pulse response.
+
+        Programming and pulses stop at them.
+
+        Args:
+            shape: of the tensor of devices.
+            generator: a CPU generator.
+            dtype: of the draws.
+
+        Returns:
+            lower and upper bounds in siemens, of the shape, on the CPU; None where all devices
+            have the nominal ones.
+        """
+        if self.spread:
+            return self.spread.draw(self.window, shape, generator, dtype)
+        response = self.pulse_response
+        if response is None or not (
+            response.w_min_spread_relative or response.w_max_spread_relative
+        ):
+            return None
+        w_min, w_max = response.draw_bounds(shape, generator, dtype)
+        lower, upper = between(self.window, self.window.siemens(w_min), self.window.siemens(w_max))
+        return lower.expand(shape).contiguous(), upper.expand(shape).contiguous()
 
     @property
     def telegraph(self) -> Telegraph | None:

@@ -1,17 +1,20 @@
-"""A tensor of devices of one card: fabricated once, programmed many times, ageing."""
+"""A tensor of devices of one card: fabricated once, programmed and pulsed many times, ageing."""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from neurosim_ep._toml_text import problem
 from neurosim_ep.devices.card import DeviceCard
+from neurosim_ep.devices.pulse_devices import PulseDevices
+from neurosim_ep.devices.pulse_response import PulseResponse
 from neurosim_ep.devices.read_noise import ReadConditions, ReadVariance, read_variance
 from neurosim_ep.seeds import MAX_SEED, derive_seed
 
@@ -23,7 +26,8 @@ class Programmed:
     Attributes:
         clipped: targets outside the nominal window by more than rounding.
         failed: devices, stuck ones among them, that write-verify gave up on; 0 without it.
-        attempts: programming pulses over all devices; one per device without write-verify.
+        attempts: programming pulses over all programmed devices; one per device without
+            write-verify.
     """
 
     clipped: int
@@ -54,7 +58,8 @@ class Devices(nn.Module):
         drift_coefficient: what the card's drift drew per device; None without drift.
         seed: as given; a state dict brings its own.
         program_count: how often the devices were programmed.
-        elapsed_s: time since they were.
+        update_count: how often they were pulsed.
+        elapsed_s: time since they were programmed or pulsed.
 
     Raises:
         ValueError: for a seed, shape or dtype that is not allowed.
@@ -67,6 +72,8 @@ class Devices(nn.Module):
     fluctuating: Tensor | None
     drift_coefficient: Tensor | None
     _drifted: Tensor | None
+    _pulse_count: Tensor | None
+    _hidden: Tensor | None
 
     def __init__(
         self,
@@ -88,7 +95,10 @@ class Devices(nn.Module):
         self.shape = torch.Size(shape)
         self.seed = seed
         self.program_count = 0
+        self.update_count = 0
         self.elapsed_s = 0.0
+        self._pulse_devices: PulseDevices | None = None
+        self._drawn_dtype = dtype
         self._fabricate(dtype)
         self.to(device)
 
@@ -97,9 +107,9 @@ class Devices(nn.Module):
     def _fabricate(self, dtype: torch.dtype) -> None:
         card, shape = self.card, tuple(self.shape)
         lower = upper = stuck = fluctuating = None
-        if card.spread:
-            generator = self._generator("spread")
-            lower, upper = card.spread.draw(card.window, shape, generator, dtype)
+        bounds = card.draw_bounds(shape, self._generator("spread"), dtype)
+        if bounds is not None:
+            lower, upper = bounds
         at_rest: Tensor | float = card.window.g_min_siemens if lower is None else lower
         programmed = torch.empty(shape, dtype=dtype)
         programmed.copy_(torch.as_tensor(at_rest, dtype=dtype))
@@ -118,38 +128,61 @@ class Devices(nn.Module):
         coefficient = torch.zeros_like(programmed) if card.drift else None
         self.register_buffer("drift_coefficient", coefficient)
         self.register_buffer("_drifted", None, persistent=False)
+        # Made at the first pulse: devices that are only programmed pay nothing for them.
+        self.register_buffer("_pulse_count", None)
+        self.register_buffer("_hidden", None)
 
     def _generator(self, phenomenon: str, *parts: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, phenomenon, *parts))
 
     # --- Programming ---------------------------------------------------------------------------
 
-    def program(self, target_siemens: Tensor) -> Programmed:
-        """Program all devices; time restarts at 0, stuck devices keep their conductance.
+    def program(self, target_siemens: Tensor, where: Tensor | None = None) -> Programmed:
+        """Program devices; time restarts at 0, stuck devices keep their conductance.
 
         Targets are clipped to the nominal window and rounded to its levels; what the devices then
-        land at stays between their own bounds.
+        land at stays between their own bounds.  Devices that are not programmed keep their present
+        conductance, from which they drift on.
 
         Args:
             target_siemens: conductances in siemens, of the devices' shape, any floating dtype.
+            where: mask of the devices that are programmed, of the shape; all where None.  Targets
+                of others are ignored.
 
         Raises:
             ValueError: for a target of another shape, of whole numbers, or with values that are not
-                finite; nothing is programmed then.
+                finite, or a mask of another shape or dtype; nothing is programmed then.
         """
-        target, clipped = self._admitted(target_siemens)
+        if where is not None:
+            self._check_mask(where)
+        target, clipped = self._admitted(target_siemens, where)
         generator = self._generator("programming", self.program_count)
-        conductance, failed, attempts = self._written(target, generator)
-        self.programmed = conductance
+        conductance, failed, attempts = self._written(target, generator, where)
+        if where is not None:
+            conductance = torch.where(where, conductance, self.conductance)
         if self.card.drift:
             generator = self._generator("drift", self.program_count)
-            self.drift_coefficient = self.card.drift.draw(conductance, generator)
+            coefficient = self.card.drift.draw(conductance, generator)
+            if where is not None and self.drift_coefficient is not None and self._drifts:
+                coefficient = torch.where(where, coefficient, self.drift_coefficient)
+            self.drift_coefficient = coefficient
+        if self._hidden is not None:
+            hidden = self._own_state(conductance)
+            self._hidden = hidden if where is None else torch.where(where, hidden, self._moved())
+        self.programmed = conductance
         self.program_count += 1
         self.elapsed_s = 0.0
         self._refresh()
         return Programmed(clipped, failed, attempts)
 
-    def _admitted(self, target: Tensor) -> tuple[Tensor, int]:
+    def _check_mask(self, where: Tensor) -> None:
+        if where.dtype != torch.bool:
+            raise ValueError(problem("where: dtype", str(where.dtype), "torch.bool"))
+        if where.shape != self.shape:
+            allowed = f"{list(self.shape)}, the shape of the devices"
+            raise ValueError(problem("where: shape", list(where.shape), allowed))
+
+    def _admitted(self, target: Tensor, where: Tensor | None) -> tuple[Tensor, int]:
         """Targets within the window, on its levels, and how many were outside."""
         if target.shape != self.shape:
             allowed = f"{list(self.shape)}, the shape of the devices"
@@ -158,6 +191,8 @@ class Devices(nn.Module):
             raise ValueError(problem("target_siemens: dtype", str(target.dtype), "floating-point"))
         coarser = max(torch.finfo(d.dtype).eps for d in (target, self.programmed))
         target = target.detach().to(self.programmed)
+        if where is not None:
+            target = torch.where(where, target, self.card.window.g_min_siemens)
         if not bool(torch.isfinite(target).all()):
             first = float(target[~torch.isfinite(target)][0])
             raise ValueError(problem("target_siemens", first, "finite"))
@@ -167,7 +202,9 @@ class Devices(nn.Module):
         clipped = int(((target < low) | (target > high)).sum())
         return window.round(target.clamp(window.g_min_siemens, window.g_max_siemens)), clipped
 
-    def _written(self, target: Tensor, generator: torch.Generator) -> tuple[Tensor, int, int]:
+    def _written(
+        self, target: Tensor, generator: torch.Generator, where: Tensor | None
+    ) -> tuple[Tensor, int, int]:
         """Conductances after programming, how many devices failed, how many pulses were spent."""
         lower, upper = self._bounds()
         programming, verify = self.card.programming, self.card.write_verify
@@ -177,15 +214,17 @@ class Devices(nn.Module):
                 lower = torch.where(self.stuck, self.programmed, lower)
                 upper = torch.where(self.stuck, self.programmed, upper)
             written = verify.write(target, sigma, lower, upper, generator)
-            failed, attempts = int(written.failed.sum()), int(written.attempts.sum())
-            return written.conductance, failed, attempts
+            failures, spent = written.failed, written.attempts
+            if where is not None:
+                failures, spent = failures & where, spent * where
+            return written.conductance, int(failures.sum()), int(spent.sum())
         if programming:
             normal = torch.randn(target.shape, generator=generator, dtype=target.dtype)
             target = target + programming.sigma(target) * normal.to(target.device)
         target = torch.minimum(torch.maximum(target, lower), upper)
         if self.stuck is not None:
             target = torch.where(self.stuck, self.programmed, target)
-        return target, 0, target.numel()
+        return target, 0, target.numel() if where is None else int(where.sum())
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """Bounds that programming stays between, of the shape or one for all."""
@@ -193,6 +232,149 @@ class Devices(nn.Module):
         lower = like.new_tensor(window.g_min_siemens) if self.lower is None else self.lower
         upper = like.new_tensor(window.g_max_siemens) if self.upper is None else self.upper
         return lower, upper
+
+    # --- Pulses --------------------------------------------------------------------------------
+
+    def pulse(self, up: Tensor, down: Tensor) -> None:
+        """Apply up and down pulses, those of one device in random order; time restarts at 0.
+
+        Pulses start from the present conductance: what a device has drifted is permanent.  Time
+        restarts for all devices, with the drift that they drew when they were programmed; laws
+        whose drift slows down with time (all but retention) thus overstate that of devices which
+        many calls leave out.  Stuck devices stay.  Where the card has write noise, devices that got
+        a pulse show their state with new noise.
+
+        Args:
+            up: how many up pulses each device gets, whole and >= 0, of the devices' shape, any
+                real dtype.
+            down: how many down pulses.
+
+        Raises:
+            ValueError: for a card without pulse response, counts that are not allowed, or down
+                pulses on a card that has none; nothing is pulsed then.
+        """
+        response = self._response()
+        up, down = self._counts("up", up), self._counts("down", down)
+        if response.one_sided and bool((down > 0).any()):
+            allowed = f"0, as {self.card.name} has up pulses only"
+            raise ValueError(problem("down", float(down.max()), allowed))
+        self._count(up, down)
+        touched = (up > 0) | (down > 0)
+        if self.stuck is not None:
+            touched &= ~self.stuck
+        places = touched.flatten().nonzero().squeeze(1)
+        seed = derive_seed(self.seed, "pulses", self.update_count)
+        generator = torch.Generator(device=self.programmed.device).manual_seed(seed)
+        state, devices = self._moved(), self.pulse_devices.select(places)
+        moved = response.pulses(
+            state.flatten()[places],
+            up.flatten()[places],
+            down.flatten()[places],
+            devices,
+            generator,
+        )
+        conductance = self.conductance.clone(memory_format=torch.contiguous_format)
+        seen = self.card.window.siemens(response.visible(moved, generator))
+        conductance.view(-1)[places] = (
+            seen if response.write_noise_relative else self._at_bounds(moved, seen, devices, places)
+        )
+        if response.write_noise_relative:
+            self._hidden = state.clone(memory_format=torch.contiguous_format)
+            self._hidden.view(-1)[places] = moved
+        if self.card.drift and not self._drifts:
+            self.drift_coefficient = self.card.drift.draw(conductance, self._generator("drift", 0))
+        self.programmed = conductance
+        self.update_count += 1
+        self.elapsed_s = 0.0
+        self._refresh()
+
+    def _response(self) -> PulseResponse:
+        response = self.card.pulse_response
+        if response is None:
+            allowed = f"a table in the card {self.card.name} for its devices to be pulsed"
+            raise ValueError(problem("pulse_response", None, allowed))
+        return response
+
+    def _counts(self, name: str, count: Tensor) -> Tensor:
+        if count.shape != self.shape:
+            allowed = f"{list(self.shape)}, the shape of the devices"
+            raise ValueError(problem(f"{name}: shape", list(count.shape), allowed))
+        if count.is_complex():
+            raise ValueError(problem(f"{name}: dtype", str(count.dtype), "real"))
+        count = count.detach().to(self.programmed)
+        fine = (count >= 0) & (count == count.floor()) & count.isfinite()
+        if not bool(fine.all()):
+            raise ValueError(problem(name, float(count[~fine][0]), "a whole number of at least 0"))
+        return count
+
+    def _count(self, up: Tensor, down: Tensor) -> None:
+        pulses = up.to(torch.int64) + down.to(torch.int64)
+        self._pulse_count = pulses if self._pulse_count is None else self._pulse_count + pulses
+
+    def _at_bounds(self, w: Tensor, g: Tensor, devices: PulseDevices, places: Tensor) -> Tensor:
+        """Conductances of states, with those at a bound exactly there."""
+        lower, upper = (b.flatten()[places] if b.dim() else b for b in self._bounds())
+        g = torch.minimum(torch.maximum(g, lower), upper)
+        return torch.where(w >= devices.w_max, upper, torch.where(w <= devices.w_min, lower, g))
+
+    @property
+    def pulse_count(self) -> Tensor | None:
+        """Pulses that each device ever got, int64, of the shape; None without a pulse response."""
+        if self.card.pulse_response is None:
+            return None
+        if self._pulse_count is None:
+            zero = torch.zeros((), dtype=torch.int64, device=self.programmed.device)
+            return zero.expand(self.shape)
+        return self._pulse_count
+
+    @property
+    def state(self) -> Tensor:
+        """States w that pulses start from, between the devices' bounds, of the shape.
+
+        -1 at the nominal lower bound, +1 at the upper one; the hidden state where the card has
+        write noise, else that of the present conductance.
+        """
+        return self._moved()
+
+    @property
+    def state_bounds(self) -> tuple[Tensor, Tensor]:
+        """Lower and upper bounds of the states, of the shape or one for all."""
+        window, one = self.card.window, self.programmed.new_ones(())
+        lower = -one if self.lower is None else window.state(self.lower)
+        return lower, one if self.upper is None else window.state(self.upper)
+
+    @property
+    def pulse_devices(self) -> PulseDevices:
+        """What pulses need to know of every device; drawn when first asked for.
+
+        Raises:
+            ValueError: for a card without pulse response.
+        """
+        if self._pulse_devices is None:
+            response, bounds = self._response(), self.state_bounds
+            generator = self._generator("pulse devices")
+            drawn = response.fabricate(
+                tuple(self.shape), generator, self._drawn_dtype, bounds=bounds
+            )
+            self._pulse_devices = drawn.to(self.programmed.device, self.programmed.dtype)
+        return self._pulse_devices
+
+    def _moved(self) -> Tensor:
+        """What pulses start from."""
+        if self._hidden is None:
+            return self._own_state(self.conductance)
+        if self._drifted is None:
+            return self._hidden
+        window = self.card.window
+        drift = window.state(self._drifted) - window.state(self.programmed)
+        return self._inside(self._hidden + drift)
+
+    def _own_state(self, conductance: Tensor) -> Tensor:
+        return self._inside(self.card.window.state(conductance))
+
+    def _inside(self, w: Tensor) -> Tensor:
+        w_min, w_max = self.state_bounds
+        return torch.minimum(torch.maximum(w, w_min), w_max)
 
     # --- Time ----------------------------------------------------------------------------------
 
@@ -209,11 +391,16 @@ class Devices(nn.Module):
         self.elapsed_s += float(seconds)
         self._refresh()
 
+    @property
+    def _drifts(self) -> bool:
+        """Whether anything was ever written that could drift."""
+        return self.program_count > 0 or self.update_count > 0
+
     def _refresh(self) -> None:
         """Compute the present conductance."""
         drift, coefficient = self.card.drift, self.drift_coefficient
         self._drifted = None
-        if drift is None or coefficient is None or self.program_count == 0:
+        if drift is None or coefficient is None or not self._drifts:
             return
         if self.elapsed_s > 0.0:
             kelvin = self.card.operation.temperature_kelvin
@@ -245,13 +432,34 @@ class Devices(nn.Module):
     def get_extra_state(self) -> Tensor:
         """What is not a tensor of devices; as whole numbers, which no change of dtype touches."""
         (time_bits,) = struct.unpack("<q", struct.pack("<d", self.elapsed_s))
-        return torch.tensor([self.seed, self.program_count, time_bits])
+        return torch.tensor([self.seed, self.program_count, time_bits, self.update_count])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over what `get_extra_state` gave."""
-        self.seed, self.program_count, time_bits = state.tolist()
+        """Take over what `get_extra_state` gave, also before there were pulses."""
+        self.seed, self.program_count, time_bits, *rest = state.tolist()
+        self.update_count = rest[0] if rest else 0
         (self.elapsed_s,) = struct.unpack("<d", struct.pack("<q", time_bits))
+        # Another seed has other devices.
+        self._pulse_devices = None
         self._refresh()
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # What the first pulse makes is there in one of the two only.
+        for name, dtype in (("_pulse_count", torch.int64), ("_hidden", self.programmed.dtype)):
+            given = f"{prefix}{name}" in state_dict
+            setattr(self, name, torch.empty_like(self.programmed, dtype=dtype) if given else None)
+        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
+            state_dict, prefix, *args, **kwargs
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
+        super()._apply(fn, *args, **kwargs)
+        if self._pulse_devices is not None:
+            where = self.programmed
+            self._pulse_devices = self._pulse_devices.to(where.device, where.dtype)
+        return self
 
     def extra_repr(self) -> str:
         """Card, shape and age, for printing."""

@@ -8,177 +8,33 @@ models); the constant step is that of Gokmen & Vlasov, Front. Neurosci. 10:333 (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from neurosim_ep.cards import CardTable, NonNegative
+from neurosim_ep.cards import NonNegative
+from neurosim_ep.devices.pulse_base import CycleNoise, PulseTable, directions
+from neurosim_ep.devices.pulse_devices import PulseDevices
 
-CycleNoise = Literal["multiplicative", "additive"]
+__all__ = [
+    "ConstantPulse",
+    "ExponentialPulse",
+    "LinearPulse",
+    "PowerPulse",
+    "PulseDevices",
+    "PulseResponse",
+    "SoftBoundsPulse",
+]
 
-
-@dataclass(frozen=True)
-class PulseDevices:
-    """What fabrication gave every device; all tensors have the devices' shape.
-
-    Attributes:
-        step_up: an up pulse's step before it depends on the state, >= 0, in units of the state.
-        step_down: a down pulse's, likewise >= 0.
-        w_min: lower bound of the state, <= 0.
-        w_max: upper bound of the state, >= 0.
-        gamma_up: slope ("linear") or exponent ("power") of up pulses, >= 0, else None.
-        gamma_down: of down pulses.
-    """
-
-    step_up: Tensor
-    step_down: Tensor
-    w_min: Tensor
-    w_max: Tensor
-    gamma_up: Tensor | None = None
-    gamma_down: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> PulseDevices:
-        """The same devices with their tensors on another device."""
-        return replace(
-            self, **{k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        )
+Spread = Callable[[float], Tensor]
+LEAST_LEFT = 1e-6
+"""Distance from a bound, as a share of the range, below which a power's slope grows no more."""
 
 
-class _PulseTable(CardTable):
-    """What all pulse responses share.
-
-    Attributes:
-        step_relative: mean step of a pulse, of a state whose window is 2 wide: 2 / step_relative
-            is the number of states.
-        step_spread_relative: device-to-device sigma of the step, as a share of the mean step.
-        step_spread_lognormal: the share is exp(sigma xi) instead of 1 + sigma xi.
-        up_down: asymmetry: above 0 shortens down steps, below 0 up steps, by this share.
-        up_down_spread: device-to-device sigma of the asymmetry: up + xi, down - xi.
-        cycle_spread_relative: cycle-to-cycle sigma of a step, as a share of that step.
-        write_noise_relative: sigma of what is seen of the state, in steps (`visible`).
-        w_max_spread_relative: device-to-device sigma of the upper bound, as a share of it.
-        w_min_spread_relative: of the lower bound.
-    """
-
-    step_relative: Annotated[float, Field(gt=0, le=2)]
-    step_spread_relative: NonNegative = 0.0
-    step_spread_lognormal: bool = False
-    up_down: Annotated[float, Field(gt=-1, lt=1)] = 0.0
-    up_down_spread: NonNegative = 0.0
-    cycle_spread_relative: NonNegative = 0.0
-    write_noise_relative: NonNegative = 0.0
-    w_max_spread_relative: NonNegative = 0.0
-    w_min_spread_relative: NonNegative = 0.0
-
-    def fabricate(
-        self,
-        shape: tuple[int, ...],
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float32,
-    ) -> PulseDevices:
-        """Draw the devices: bounds, steps, slopes.
-
-        Every quantity has its place in the stream of random numbers even where its spread is zero,
-        so that switching one spread off leaves the others' draws as they were.
-
-        Args:
-            shape: of the tensor of devices.
-            generator: a CPU generator.
-            dtype: of the draws and of the devices.
-
-        Returns:
-            The devices, on the CPU.
-        """
-
-        def normal() -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=dtype)
-
-        upper = 1.0 + self.w_max_spread_relative * normal()
-        lower = -1.0 - self.w_min_spread_relative * normal()
-        spread = self.step_spread_relative * normal()
-        gain = spread.exp() if self.step_spread_lognormal else 1.0 + spread
-        imbalance = self.up_down_spread * normal()
-        gamma_up, gamma_down = self._gammas(normal(), normal())
-        return PulseDevices(
-            step_up=(min(self.up_down, 0.0) + gain + imbalance).abs() * self.step_relative,
-            step_down=(-max(self.up_down, 0.0) + gain - imbalance).abs() * self.step_relative,
-            # A wide spread can turn the bounds round; the state's zero stays between them.
-            w_min=-torch.minimum(lower, upper).abs(),
-            w_max=torch.maximum(lower, upper).abs(),
-            gamma_up=gamma_up,
-            gamma_down=gamma_down,
-        )
-
-    def mean_step(self, w: Tensor, direction: Tensor, devices: PulseDevices) -> Tensor:
-        """Signed step of a pulse without cycle-to-cycle noise and before the bounds stop it.
-
-        Args:
-            w: states, in the devices' shape or one that broadcasts with it.
-            direction: True, or a number above 0, is an up pulse; below 0 a down pulse; False is a
-                down pulse, the number 0 none.
-            devices: of `fabricate`.
-
-        Returns:
-            Steps in units of the state, in the shape that all three broadcast to.
-        """
-        up, down = _directions(direction)
-        step = torch.where(up, self._up(w, devices), -self._down(w, devices))
-        return torch.where(up | down, step + torch.zeros_like(w), 0.0)
-
-    def pulse(
-        self, w: Tensor, direction: Tensor, devices: PulseDevices, generator: torch.Generator
-    ) -> Tensor:
-        """States after one pulse on every device, kept between the devices' bounds.
-
-        Args:
-            w: states; fix them between the bounds before the first pulse.
-            direction: as for `mean_step`; a device without a pulse keeps its state.
-            devices: of `fabricate`.
-            generator: a CPU generator of the cycle-to-cycle noise, used only where there is any.
-
-        Returns:
-            A new tensor of the broadcast shape.
-        """
-        up, down = _directions(direction)
-        step = self.mean_step(w, direction, devices)
-        if self.cycle_spread_relative:
-            xi = torch.randn(step.shape, generator=generator, dtype=step.dtype).to(step.device)
-            scale = self._noise_scale(step, direction, devices)
-            step = step + self.cycle_spread_relative * scale * xi
-        moved = torch.minimum(torch.maximum(w + step, devices.w_min), devices.w_max)
-        return torch.where(up | down, moved, w)
-
-    def visible(self, w: Tensor, generator: torch.Generator) -> Tensor:
-        """What is seen of the states after a pulse: write noise is added, and no bound stops it.
-
-        Args:
-            w: hidden states, which the next pulse starts from.
-            generator: a CPU generator.
-        """
-        if not self.write_noise_relative:
-            return w
-        sigma = self.write_noise_relative * self.step_relative
-        return w + sigma * torch.randn(w.shape, generator=generator, dtype=w.dtype).to(w.device)
-
-    def _gammas(self, up: Tensor, down: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Slopes or exponents of the devices from two standard normal draws."""
-        return None, None
-
-    def _up(self, w: Tensor, devices: PulseDevices) -> Tensor:
-        raise NotImplementedError
-
-    def _down(self, w: Tensor, devices: PulseDevices) -> Tensor:
-        """Length of the step down, positive where it lowers the state."""
-        raise NotImplementedError
-
-    def _noise_scale(self, step: Tensor, direction: Tensor, devices: PulseDevices) -> Tensor:
-        return step
-
-
-class _SlopedTable(_PulseTable):
+class _SlopedTable(PulseTable):
     """Adds the choice between noise on the step and noise beside it.
 
     Attributes:
@@ -191,11 +47,15 @@ class _SlopedTable(_PulseTable):
     def _noise_scale(self, step: Tensor, direction: Tensor, devices: PulseDevices) -> Tensor:
         if self.cycle_noise == "multiplicative":
             return step
-        up, _ = _directions(direction)
+        up, _ = directions(direction)
         return torch.where(up, devices.step_up, devices.step_down)
 
+    @property
+    def _noise_follows(self) -> bool:
+        return self.cycle_noise == "multiplicative"
 
-class ConstantPulse(_PulseTable):
+
+class ConstantPulse(PulseTable):
     """Steps of one length: ``+step_up (1 + c xi)``, ``-step_down (1 + c xi)``."""
 
     model: Literal["constant"] = "constant"
@@ -205,6 +65,12 @@ class ConstantPulse(_PulseTable):
 
     def _down(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return devices.step_down
+
+    def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        return torch.zeros_like(devices.step_up)
+
+    def _down_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        return torch.zeros_like(devices.step_down)
 
 
 class LinearPulse(_SlopedTable):
@@ -226,17 +92,21 @@ class LinearPulse(_SlopedTable):
     gamma_up_spread: NonNegative = 0.0
     gamma_down_spread: NonNegative = 0.0
 
-    def _gammas(self, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            (self.gamma_up + self.gamma_up_spread * up).abs(),
-            (self.gamma_down + self.gamma_down_spread * down).abs(),
-        )
+    def _gammas(self, spread: Spread) -> tuple[Tensor, Tensor]:
+        up, down = spread(self.gamma_up_spread), spread(self.gamma_down_spread)
+        return (self.gamma_up + up).abs(), (self.gamma_down + down).abs()
 
     def _up(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return devices.step_up * (1.0 - _given(devices.gamma_up) * w)
 
     def _down(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return devices.step_down * (1.0 + _given(devices.gamma_down) * w)
+
+    def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        return -devices.step_up * _given(devices.gamma_up)
+
+    def _down_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        return devices.step_down * _given(devices.gamma_down)
 
 
 class SoftBoundsPulse(_SlopedTable):
@@ -250,8 +120,14 @@ class SoftBoundsPulse(_SlopedTable):
     def _down(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return devices.step_down * (1.0 - w / devices.w_min)
 
+    def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        return -devices.step_up / devices.w_max
 
-class ExponentialPulse(_PulseTable):
+    def _down_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        return -devices.step_down / devices.w_min
+
+
+class ExponentialPulse(PulseTable):
     """Steps that vanish exponentially towards a bound, as fitted to filamentary ReRAM.
 
     ``step_up max(1 - a_up exp(gamma_up z), 0)`` and ``step_down max(1 - a_down exp(-gamma_down z),
@@ -265,6 +141,8 @@ class ExponentialPulse(_PulseTable):
         a: scale of the state inside the exponentials.
         b: its shift.
     """
+
+    PARTS: ClassVar[int] = 4
 
     model: Literal["exponential"] = "exponential"
     a_up: float
@@ -285,8 +163,18 @@ class ExponentialPulse(_PulseTable):
         factor = 1.0 - self.a_down * torch.exp(-self.gamma_down * self._z(w, devices))
         return devices.step_down * factor.clamp(min=0.0)
 
+    def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        exponential = self.a_up * torch.exp(self.gamma_up * self._z(w, devices))
+        rate = self.gamma_up * 2.0 * self.a / (devices.w_max - devices.w_min)
+        return torch.where(exponential < 1.0, -devices.step_up * rate * exponential, 0.0)
 
-class PowerPulse(_PulseTable):
+    def _down_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        exponential = self.a_down * torch.exp(-self.gamma_down * self._z(w, devices))
+        rate = self.gamma_down * 2.0 * self.a / (devices.w_max - devices.w_min)
+        return torch.where(exponential < 1.0, devices.step_down * rate * exponential, 0.0)
+
+
+class PowerPulse(PulseTable):
     """Steps that fall as a power of the distance from the bound they go to.
 
     ``step_up ((w_max - w)/R)^gamma_up``, ``step_down ((w - w_min)/R)^gamma_down``, R the device's
@@ -299,17 +187,17 @@ class PowerPulse(_PulseTable):
         gamma_down_spread: of gamma_down.
     """
 
+    PARTS: ClassVar[int] = 4
+
     model: Literal["power"] = "power"
     gamma_up: NonNegative
     gamma_down: NonNegative
     gamma_up_spread: NonNegative = 0.0
     gamma_down_spread: NonNegative = 0.0
 
-    def _gammas(self, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            (self.gamma_up + self.gamma_up_spread * up).abs(),
-            (self.gamma_down + self.gamma_down_spread * down).abs(),
-        )
+    def _gammas(self, spread: Spread) -> tuple[Tensor, Tensor]:
+        up, down = spread(self.gamma_up_spread), spread(self.gamma_down_spread)
+        return (self.gamma_up + up).abs(), (self.gamma_down + down).abs()
 
     def _up(self, w: Tensor, devices: PulseDevices) -> Tensor:
         left = (devices.w_max - w) / (devices.w_max - devices.w_min)
@@ -319,18 +207,21 @@ class PowerPulse(_PulseTable):
         left = (w - devices.w_min) / (devices.w_max - devices.w_min)
         return devices.step_down * left.clamp(min=0.0) ** _given(devices.gamma_down)
 
+    def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        own, gamma = devices.w_max - devices.w_min, _given(devices.gamma_up)
+        left = ((devices.w_max - w) / own).clamp(min=devices.step_up.min()/2.)
+        return -devices.step_up * gamma / own * left ** (gamma - 1.0)
+
+    def _down_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
+        own, gamma = devices.w_max - devices.w_min, _given(devices.gamma_down)
+        left = ((w - devices.w_min) / own).clamp(min=devices.step_down.min()/2.)
+        return devices.step_down * gamma / own * left ** (gamma - 1.0)
+
 
 PulseResponse = Annotated[
     ConstantPulse | LinearPulse | SoftBoundsPulse | ExponentialPulse | PowerPulse,
     Field(discriminator="model"),
 ]
-
-
-def _directions(direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks of up and of down pulses."""
-    if direction.dtype == torch.bool:
-        return direction, ~direction
-    return direction > 0, direction < 0
 
 
 def _given(gamma: Tensor | None) -> Tensor:

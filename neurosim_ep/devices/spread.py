@@ -9,7 +9,7 @@ from neurosim_ep.cards import CardTable, NonNegative
 from neurosim_ep.devices.window import Window
 
 LEAST_RANGE_FRACTION = 0.01
-"""What a device keeps of the nominal range where its bounds would meet."""
+"""What a device keeps of the nominal range, about its middle, where its bounds would meet."""
 
 
 class Spread(CardTable):
@@ -32,8 +32,9 @@ class Spread(CardTable):
     ) -> tuple[Tensor, Tensor]:
         """Draw the bounds of a tensor of devices.
 
-        A lower bound below zero becomes zero.  An upper bound that comes nearer to the lower one
-        than a hundredth of the nominal range is put there, so that every device has a window.
+        A lower bound below zero becomes zero.  The middle of the nominal window stays between the
+        bounds, half a hundredth of the range from each, so that every device has a window and the
+        steps of soft bounds keep their direction.
 
         Args:
             window: the nominal bounds.
@@ -47,6 +48,11 @@ class Spread(CardTable):
         normal = torch.randn((2, *shape), generator=generator, dtype=dtype)
         lower = window.g_min_siemens * (1.0 + self.g_min_sigma_relative * normal[0])
         upper = window.g_max_siemens * (1.0 + self.g_max_sigma_relative * normal[1])
-        lower = lower.clamp_(min=0.0)
-        least = LEAST_RANGE_FRACTION * window.range_siemens
-        return lower, torch.maximum(upper, lower + least)
+        return between(window, lower, upper)
+
+
+def between(window: Window, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds in siemens that a device may have, from drawn ones; see `Spread.draw`."""
+    middle = (window.g_min_siemens + window.g_max_siemens) / 2.0
+    least = LEAST_RANGE_FRACTION * window.range_siemens / 2.0
+    return lower.clamp(0.0, middle - least), upper.clamp(min=middle + least)

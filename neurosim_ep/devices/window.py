@@ -51,3 +51,11 @@ class Window(CardTable):
         step = self.range_siemens / (self.levels - 1)
         level = ((g - self.g_min_siemens) / step).round()
         return (self.g_min_siemens + level * step).clamp(self.g_min_siemens, self.g_max_siemens)
+
+    def state(self, g: Tensor) -> Tensor:
+        """Conductances in siemens as states: -1 at the lower bound, +1 at the upper one."""
+        return (g - self.g_min_siemens) * (2.0 / self.range_siemens) - 1.0
+
+    def siemens(self, w: Tensor) -> Tensor:
+        """States as conductances in siemens; not below zero."""
+        return (self.g_min_siemens + (w + 1.0) * (self.range_siemens / 2.0)).clamp(min=0.0)

@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from neurosim_ep.config import LearningRecipe, Recipe
+from neurosim_ep.crossbar import CrossbarNetwork
 from neurosim_ep.data import (
     Augmentation,
     Batches,
@@ -19,6 +20,7 @@ from neurosim_ep.data import (
     spec_for,
     split_validation,
 )
+from neurosim_ep.experiments.on_chip import Cards, load_cards, on_chip_method, on_chip_updates
 from neurosim_ep.learning import (
     Backpropagation,
     CenteredEP,
@@ -31,6 +33,7 @@ from neurosim_ep.learning import (
     PositiveEP,
     RandomSignEP,
     Training,
+    Updates,
     parameter_groups,
 )
 from neurosim_ep.models import (
@@ -43,6 +46,7 @@ from neurosim_ep.models import (
     mlp,
     vgg5,
 )
+from neurosim_ep.onchip import OnChipLearning, on_chip_groups
 
 # The same images are held out for every seed, so that seeds differ in the training alone.
 VALIDATION_SEED = 0
@@ -75,27 +79,38 @@ class Experiment:
     test: Batches
 
 
-def build(recipe: Recipe, data_dir: Path | None = None, *, progress: bool = True) -> Experiment:
+def build(
+    recipe: Recipe,
+    data_dir: Path | None = None,
+    *,
+    cards: Cards | None = None,
+    progress: bool = True,
+) -> Experiment:
     """Load the data and build the model of a recipe.
 
     Args:
         recipe: a valid recipe.
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
+        cards: of a recipe on a chip; None loads those that it names.
         progress: show a download's progress.
 
     Raises:
         ValueError: if the data or the device is missing.
     """
     device = device_of(recipe)
+    cards = None if recipe.on_chip is None else cards or load_cards(recipe.on_chip)
     data = load(recipe.data.name, data_dir, progress=progress)
-    method = build_method(recipe, device)
+    method = build_method(recipe, device, cards)
     train, validation = split_validation(data.train, recipe.data.validation_images, VALIDATION_SEED)
     if recipe.data.train_images is not None:
         train = train.first(recipe.data.train_images)
     optimiser = _optimiser(method.model, recipe.learning)
+    updates: Updates = optimiser
+    if isinstance(method, OnChipLearning):
+        updates = on_chip_updates(recipe, method, optimiser)
     training = Training(
         method,
-        optimiser,
+        updates,
         image_batches(recipe, data, train, device, training=True),
         scheduler=_scheduler(optimiser, recipe.learning),
         clip_norm=recipe.learning.clip_norm,
@@ -163,8 +178,17 @@ def build_network(recipe: Recipe) -> HopfieldNetwork:
     )
 
 
-def build_method(recipe: Recipe, device: torch.device) -> Method:
-    """The recipe's model on a device, with the way it learns."""
+def build_method(recipe: Recipe, device: torch.device, cards: Cards | None = None) -> Method:
+    """The recipe's model on a device, with the way it learns.
+
+    Args:
+        recipe: a valid recipe.
+        device: where the tensors live.
+        cards: of a recipe on a chip; None loads those that it names.
+
+    Raises:
+        ValueError: if a card is missing, or does not go with the recipe.
+    """
     dtype = torch.float64 if recipe.run.dtype == "float64" else torch.float32
     network = build_network(recipe).to(device, dtype)
     cost = _COSTS[recipe.learning.cost]()
@@ -180,9 +204,12 @@ def build_method(recipe: Recipe, device: torch.device) -> Method:
         settling.tolerance,
         settling.nudged_reads,
     )
-    return EquilibriumPropagation(
+    exact = EquilibriumPropagation(
         network, build_estimator(recipe.learning), cost, phases, warm_start=settling.warm_start
     )
+    if recipe.on_chip is None:
+        return exact
+    return on_chip_method(recipe, exact, cards or load_cards(recipe.on_chip))
 
 
 def build_estimator(learning: LearningRecipe) -> Estimator:
@@ -219,13 +246,19 @@ def image_batches(
 
 
 def _optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:
-    assert isinstance(model, HopfieldNetwork | FeedForward)
-    groups = parameter_groups(
-        model,
-        learning.learning_rate,
-        weight_learning_rates=learning.weight_learning_rates,
-        bias_learning_rates=learning.bias_learning_rates,
-    )
+    rate, rates = learning.learning_rate, learning.weight_learning_rates
+    bias_rates = learning.bias_learning_rates
+    if isinstance(model, CrossbarNetwork):
+        groups = on_chip_groups(
+            model,
+            list(rates or [rate] * len(model.weights)),
+            list(bias_rates or [rate] * len(model.biases)),
+        )
+    else:
+        assert isinstance(model, HopfieldNetwork | FeedForward)
+        groups = parameter_groups(
+            model, rate, weight_learning_rates=rates, bias_learning_rates=bias_rates
+        )
     if learning.optimiser == "adam":
         return torch.optim.Adam(
             groups, lr=learning.learning_rate, weight_decay=learning.weight_decay

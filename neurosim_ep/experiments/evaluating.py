@@ -75,7 +75,7 @@ def load_run(folder: Path, *, weights: str = "best") -> tuple[Recipe, Method]:
     recipe = files.load_recipe()
     path = files.best if weights == "best" else files.last
     state = load_checkpoint(path)
-    method = build_method(recipe, device_of(recipe))
+    method = build_method(recipe, device_of(recipe), files.load_cards())
     try:
         method.model.load_state_dict(state)
     except (RuntimeError, TypeError, ValueError):

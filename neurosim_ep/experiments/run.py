@@ -14,6 +14,7 @@ from rich.console import Console
 from neurosim_ep.config import Recipe
 from neurosim_ep.experiments.build import Experiment, build
 from neurosim_ep.experiments.console import RunDisplay
+from neurosim_ep.experiments.on_chip import load_cards
 from neurosim_ep.experiments.run_folder import RunFolder, epoch_row
 from neurosim_ep.learning import (
     EpochRecord,
@@ -23,6 +24,7 @@ from neurosim_ep.learning import (
     save_checkpoint,
     write_text,
 )
+from neurosim_ep.onchip import OnChipUpdates
 from neurosim_ep.plots import learning_curve
 
 
@@ -79,19 +81,23 @@ def run(
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
     started = resume and files.recipe.exists()
+    cards = None if recipe.on_chip is None else load_cards(recipe.on_chip)
     if started:
-        files.check_same(recipe)
+        files.check_same(recipe, cards)
     else:
         files.check_free()
-    experiment = build(recipe, data_dir, progress=console.is_terminal)
+    experiment = build(recipe, data_dir, cards=cards, progress=console.is_terminal)
     if not started:
-        files.start(recipe, command or sys.argv)
+        files.start(recipe, command or sys.argv, cards)
     history: list[dict[str, Any]] = []
     if started and files.checkpoint.exists():
         history = _restore(experiment.training, files.checkpoint)
     with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
         _train(experiment, files, history, display)
     result = summarise(history)
+    updates = experiment.training.optimiser
+    if isinstance(updates, OnChipUpdates):
+        write_text(files.on_chip, json.dumps(updates.record(), indent=2) + "\n")
     write_text(files.result, json.dumps(result.__dict__, indent=2) + "\n")
     learning_curve(history, files.curve, title=recipe.name)
     return result

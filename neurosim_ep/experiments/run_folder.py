@@ -13,7 +13,11 @@ from typing import Any
 
 import torch
 
+from neurosim_ep.cards import dump_card
 from neurosim_ep.config import Recipe, RecipeError, dump_recipe, load_recipe
+from neurosim_ep.crossbar import load_array_card
+from neurosim_ep.devices import load_device_card
+from neurosim_ep.experiments.on_chip import Cards
 from neurosim_ep.learning import EpochRecord, Summary, write_text
 
 _LIBRARIES = ("neurosim-ep", "torch", "numpy", "kornia", "scikit-learn", "pydantic")
@@ -69,6 +73,26 @@ class RunFolder:
         """The learning curve as a picture."""
         return self.path / "learning-curve.png"
 
+    @property
+    def device_card(self) -> Path:
+        """Device card of a run on a chip."""
+        return self.path / "device-card.toml"
+
+    @property
+    def array_card(self) -> Path:
+        """Array card of a run on a chip."""
+        return self.path / "array-card.toml"
+
+    @property
+    def on_chip(self) -> Path:
+        """Scaling, pulses and costs of a run on a chip."""
+        return self.path / "on-chip.json"
+
+    @property
+    def pulses(self) -> Path:
+        """Recorded pulses of a run on a chip."""
+        return self.path / "pulses.h5"
+
     def check_free(self) -> None:
         """A new run needs a folder without one.
 
@@ -80,19 +104,39 @@ class RunFolder:
                 f"{self.path}: there is a run in this folder; resume it or choose another folder"
             )
 
-    def start(self, recipe: Recipe, command: Sequence[str]) -> None:
-        """Make the folder and record what will run in it."""
+    def start(self, recipe: Recipe, command: Sequence[str], cards: Cards | None = None) -> None:
+        """Make the folder and record what will run in it, on which hardware."""
         self.path.mkdir(parents=True, exist_ok=True)
         environment = describe_environment() | {"command": list(command), "seed": recipe.seed}
         write_text(self.environment, json.dumps(environment, indent=2) + "\n")
+        if cards is not None:
+            write_text(self.device_card, dump_card(cards.device))
+            write_text(self.array_card, dump_card(cards.array))
         write_text(self.recipe, dump_recipe(recipe))
 
-    def check_same(self, recipe: Recipe) -> None:
-        """A run can only be resumed with the recipe that it was started with.
+    def load_cards(self) -> Cards | None:
+        """The hardware that the run was started on; None of an exact run.
+
+        Raises:
+            ValueError: if a card is missing or damaged.
+        """
+        if self.load_recipe().on_chip is None:
+            return None
+        return Cards(load_device_card(self.device_card), load_array_card(self.array_card))
+
+    def check_same(self, recipe: Recipe, cards: Cards | None = None) -> None:
+        """A run can only be resumed with the recipe and the cards that it was started with.
 
         Raises:
             ValueError: naming the first field that differs.
         """
+        if cards is not None and (held := self.load_cards()) is not None:
+            for name in ("device", "array"):
+                if getattr(held, name) != getattr(cards, name):
+                    raise ValueError(
+                        f"on_chip.{name}_card: {getattr(cards, name).name!r} is not allowed as it "
+                        f"is now; the run in {self.path} was started with another"
+                    )
         mine, theirs = _flat(self.load_recipe().model_dump()), _flat(recipe.model_dump())
         for field, value in theirs.items():
             if mine.get(field) != value and not field.startswith("run."):

@@ -13,6 +13,7 @@ from neurosim_ep.learning.estimators import (
 from neurosim_ep.learning.gradients import (
     Contrast,
     Phases,
+    accumulate_bias_contrast,
     accumulate_contrast,
     departure,
     equilibrium_gradient,
@@ -23,7 +24,7 @@ from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation
 from neurosim_ep.learning.optimisers import parameter_groups
 from neurosim_ep.learning.products import Form, Product, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
-from neurosim_ep.learning.training import EpochRecord, Training, evaluate, train
+from neurosim_ep.learning.training import EpochRecord, Training, Updates, evaluate, train
 
 __all__ = [
     "Backpropagation",
@@ -45,6 +46,8 @@ __all__ = [
     "Term",
     "Totals",
     "Training",
+    "Updates",
+    "accumulate_bias_contrast",
     "accumulate_contrast",
     "departure",
     "edge_products",

@@ -164,6 +164,17 @@ def accumulate_contrast(
             `settle_nudged`'s bring their winners, for others pooled edges are read once more.
         terms: the coefficients.
     """
+    accumulate_bias_contrast(network, states, terms)
+    for _, edge, products in edge_products(network, states, terms, "difference"):
+        for pre_factor, post_factor in products:
+            edge.storage.accumulate_gradient(pre_factor, post_factor)
+
+
+@torch.no_grad()
+def accumulate_bias_contrast(
+    network: HopfieldNetwork, states: Sequence[Tensor], terms: Sequence[Term]
+) -> None:
+    """The part of `accumulate_contrast` that belongs to the biases, which no array holds."""
     coefficients, batch = batch_coefficients(states[-1], terms)
     for layer in network.free_layers:
         bias = network.biases[layer - 1]
@@ -171,9 +182,6 @@ def accumulate_contrast(
         gradient = -change.sum([0, *range(2, change.dim())])
         gradient = gradient.real if gradient.is_complex() else gradient
         bias.grad = gradient if bias.grad is None else bias.grad + gradient
-    for _, edge, products in edge_products(network, states, terms, "difference"):
-        for pre_factor, post_factor in products:
-            edge.storage.accumulate_gradient(pre_factor, post_factor)
 
 
 def departure(free: Sequence[Tensor], nudged: Sequence[Tensor], terms: Sequence[Term]) -> Tensor:

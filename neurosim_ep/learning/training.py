@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,12 +24,27 @@ from neurosim_ep.models import Cost, FeedForward, HopfieldNetwork, SquaredError
 OnBatch = Callable[["Training"], None]
 
 
+class Updates(Protocol):
+    """What follows every batch: an optimiser of ``torch.optim``, or an on-chip rule's updates."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:
+        """Apply what the batch left."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain numbers that the next step depends on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
+        """Stand where the saved updates stood."""
+
+
 class Training:
     """A model in training: what one more batch needs, and what a checkpoint must hold.
 
     Args:
         method: the model and how it learns.
-        optimiser: any of ``torch.optim``, over the model's parameters.
+        optimiser: any of ``torch.optim`` over the model's parameters, or what stands for one.
         batches: the training images; order and augmentation depend on seed, epoch and batch alone.
         scheduler: stepped after every epoch, without metrics.
         clip_norm: scale all gradients down together to this global norm where it is larger.
@@ -43,7 +58,7 @@ class Training:
     def __init__(
         self,
         method: Method,
-        optimiser: Optimizer,
+        optimiser: Updates,
         batches: Batches,
         *,
         scheduler: LRScheduler | None = None,

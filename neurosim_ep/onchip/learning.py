@@ -1,0 +1,222 @@
+"""Learning on a chip: settling there, and updates that move its devices."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from neurosim_ep.crossbar import CrossbarNetwork
+from neurosim_ep.learning import (
+    Contrast,
+    EquilibriumPropagation,
+    Estimator,
+    Phases,
+    Report,
+    accumulate_bias_contrast,
+    accumulate_contrast,
+    weighted_equilibria,
+)
+from neurosim_ep.models import Cost
+from neurosim_ep.onchip.rule import Rule, Update
+from neurosim_ep.onchip.targets import OnPulses, Target, targets_of
+
+
+class OnChipLearning(EquilibriumPropagation):
+    """EP on a chip: every batch's weighted equilibria go to an update rule.
+
+    Args:
+        model: the chip.
+        rule: how contrasts will be applied; those without a digital gradient need none.
+        estimator, cost, phases, warm_start: as in `EquilibriumPropagation`.
+        calibration_interval: the converters' ranges are set anew on a batch's own reads before
+            every so many batches, as weights grow; without effect where none is calibrated.
+
+    Attributes:
+        contrast: of the last batch; what `OnChipUpdates` applies.
+        batches: learned from so far.
+    """
+
+    model: CrossbarNetwork
+
+    def __init__(
+        self,
+        model: CrossbarNetwork,
+        rule: Rule,
+        estimator: Estimator,
+        cost: Cost,
+        phases: Phases,
+        *,
+        warm_start: bool = False,
+        calibration_interval: int = 50,
+    ) -> None:
+        super().__init__(model, estimator, cost, phases, warm_start=warm_start)
+        self.rule, self.calibration_interval = rule, calibration_interval
+        self.contrast: Contrast | None = None
+        self.batches = 0
+
+    def step(
+        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
+    ) -> Report:
+        """Settle one batch; the rule's update follows by `OnChipUpdates.step`."""
+        card = self.model.array_card
+        converters = (card.forward, card.transposed)
+        if self.batches % self.calibration_interval == 0 and any(converters):
+            with self.model.calibrating():
+                weighted_equilibria(
+                    self.model,
+                    images,
+                    labels,
+                    self.estimator,
+                    cost=self.cost,
+                    phases=self.phases,
+                    generator=torch.Generator().manual_seed(generator.initial_seed()),
+                )
+        self.batches += 1
+        return super().step(images, labels, generator)
+
+    def learn(self, contrast: Contrast) -> None:
+        """Hold the contrast for the rule, and leave the digital gradients in ``.grad``."""
+        chip, self.contrast = self.model, contrast
+        chip.zero_grad()
+        if self.rule.digital_gradient:
+            accumulate_contrast(chip, contrast.nudged, contrast.terms)
+        else:
+            accumulate_bias_contrast(chip, contrast.nudged, contrast.terms)
+        for layer, row in chip.bias_rows.items():
+            bias = chip.biases[layer - 1]
+            if self.rule.digital_gradient and bias.grad is not None:
+                row.weight.grad = bias.grad.view(1, -1)
+            bias.grad = None
+
+
+class OnChipUpdates:
+    """Stands where the training loop has an optimiser: applies the rule to each batch's contrast.
+
+    Args:
+        method: whose contrasts are applied, by its rule.
+        optimiser: of ``torch.optim``, over the groups of `on_chip_groups`; moves digital biases,
+            says what rules with a digital gradient want, and carries the learning rates.
+        seed: of whatever rules draw.
+        image_time_s: time that passes per training image: devices drift while they learn.
+        renew_interval: pairs that can only be pulsed up are renewed after every so many updates.
+        renew_fraction: of the window, above which a device is renewed.
+        on_pulses: is told the pulses of every target.
+    """
+
+    def __init__(
+        self,
+        method: OnChipLearning,
+        optimiser: Optimizer,
+        *,
+        seed: int = 0,
+        image_time_s: float = 0.0,
+        renew_interval: int = 10,
+        renew_fraction: float = 0.75,
+        on_pulses: OnPulses | None = None,
+    ) -> None:
+        self.method, self.rule, self.optimiser = method, method.rule, optimiser
+        # The same list, whose learning rates a scheduler changes.
+        self.param_groups: list[dict[str, Any]] = optimiser.param_groups
+        self.seed, self.image_time_s, self.on_pulses = seed, image_time_s, on_pulses
+        self.renew_interval, self.renew_fraction = renew_interval, renew_fraction
+        self.targets: list[Target] = targets_of(method.model)
+        self.updates = self.renewed = 0
+        if self.rule.pulsed:
+            for target in self.targets:
+                _ = target.step  # refuses cards without a pulse response now, not after a batch
+        self.rule.attach(self.targets)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Apply the last batch's contrast."""
+        chip, contrast = self.method.model, self.method.contrast
+        assert contrast is not None
+        self.method.contrast = None
+        before = [target.parameter.clone() for target in self.targets]
+        self.optimiser.step()
+        wanted = None
+        if self.rule.digital_gradient:
+            wanted = [t.parameter - old for t, old in zip(self.targets, before, strict=True)]
+        rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        self.rule.apply(
+            Update(
+                chip,
+                self.targets,
+                contrast,
+                [float(rates[id(target.parameter)]) for target in self.targets],
+                wanted,
+                self.updates,
+                self.seed,
+                self.on_pulses,
+            )
+        )
+        self.updates += 1
+        if self.rule.pulsed and self.updates % self.renew_interval == 0:
+            self.renewed += sum(
+                target.storage.renew(self.renew_fraction)
+                for target in self.targets
+                if target.storage.matrix.one_sided
+            )
+        if self.image_time_s:
+            chip.advance_time(self.image_time_s * len(contrast.cost))
+        chip.read_bias_rows()
+
+    def record(self) -> dict[str, Any]:
+        """Plain numbers that belong into a run's record."""
+        scaling = [
+            {
+                "target": target.name,
+                "weight_step": float(target.storage.matrix.weight_step.max()),
+                "weight_span": float(
+                    target.storage.matrix.largest_unit
+                    * target.storage.matrix.devices.card.window.range_siemens
+                ),
+            }
+            for target in self.targets
+            if self.rule.pulsed
+        ]
+        return {
+            "updates": self.updates,
+            "pairs_renewed": self.renewed,
+            "scaling": scaling,
+            **self.rule.record(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next update depends on, beside the chip."""
+        return {
+            "optimiser": self.optimiser.state_dict(),
+            "rule": self.rule.state_dict(),
+            "updates": self.updates,
+            "renewed": self.renewed,
+            "batches": self.method.batches,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where the saved updates stood."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.param_groups = self.optimiser.param_groups
+        self.rule.load_state_dict(state["rule"])
+        self.updates, self.renewed = state["updates"], state["renewed"]
+        self.method.batches = state["batches"]
+
+
+def on_chip_groups(
+    chip: CrossbarNetwork, weight_rates: list[float], bias_rates: list[float]
+) -> list[dict[str, Any]]:
+    """Parameter groups for the optimiser of `OnChipUpdates`: one per bias, then one per weight.
+
+    Args:
+        chip: its bias rows stand in for the biases that they hold.
+        weight_rates: learning rate of every weight, in edge order.
+        bias_rates: of every free layer's bias.
+    """
+    rows = chip.bias_rows
+    biases: list[nn.Parameter] = [
+        rows[layer].weight if layer in rows else chip.biases[layer - 1]
+        for layer in chip.free_layers
+    ]
+    parameters = [*biases, *chip.weights]
+    rates = [*bias_rates, *weight_rates]
+    return [{"params": [p], "lr": rate} for p, rate in zip(parameters, rates, strict=True)]

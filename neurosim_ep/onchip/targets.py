@@ -1,0 +1,86 @@
+"""What an on-chip rule updates: the weights of edges, and biases that sit on rows of their own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neurosim_ep.crossbar import BiasRow, CrossbarNetwork, CrossbarStorage
+from neurosim_ep.learning import Contrast, Form, Product, edge_products
+from neurosim_ep.models import Geometry
+
+OnPulses = Callable[[int, Tensor, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """Devices that one rule moves together.
+
+    Attributes:
+        name: ``edge 0``, ``bias 1``, ...
+        storage: holds the devices.
+        geometry: of the products.
+    """
+
+    name: str
+    storage: CrossbarStorage | BiasRow
+    geometry: Geometry
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The digital copy of the weights; a gradient stands in its ``.grad``."""
+        return self.storage.weight
+
+    @property
+    def step(self) -> Tensor:
+        """Mean change of a weight by one increment, broadcasting over ``weight_shape``."""
+        step = self.storage.matrix.weight_step
+        return self.geometry.from_matrix(step.expand(self.storage.matrix.tiling.rows, -1))
+
+    def demand(self, post: Tensor, rate: float) -> Tensor:
+        """A post factor (N, *linear_shape) in pulses per unit of the pre factor."""
+        step = self.storage.matrix.weight_step
+        return post * (rate / step).view(1, -1, *(1,) * (post.dim() - 2))
+
+    def pulse(self, up: Tensor, down: Tensor) -> None:
+        """Raise and lower the weights, see `CrossbarStorage.pulse`."""
+        self.storage.pulse(up, down)
+
+
+def targets_of(chip: CrossbarNetwork) -> list[Target]:
+    """All that learns by pulses: weighted edges in edge order, then the bias rows."""
+    found = [
+        Target(f"edge {number}", edge.storage, edge.geometry)
+        for number, edge in enumerate(chip.edge_list())
+        if isinstance(edge.storage, CrossbarStorage)
+    ]
+    rows = [Target(f"bias {layer}", row, row.geometry) for layer, row in chip.bias_rows.items()]
+    return found + rows
+
+
+def target_products(chip: CrossbarNetwork, contrast: Contrast, form: Form) -> list[list[Product]]:
+    """Products of every target of `targets_of`, whose sums are minus the gradients.
+
+    Raises:
+        ValueError: for complex equilibria, which no pulse can stand for.
+    """
+    states, terms = contrast.nudged, contrast.terms
+    if any(state.is_complex() for state in states):
+        raise ValueError(
+            "estimator: a holomorphic one is not allowed with pulses; must have real nudgings"
+        )
+    products = [
+        found
+        for _, edge, found in edge_products(chip, states, terms, form)
+        if isinstance(edge.storage, CrossbarStorage)
+    ]
+    batch = states[-1].shape[0] // len(terms)
+    coefficients = [float(term.coefficient.real) / batch for term in terms]
+    for layer in chip.bias_rows:
+        phases = list(states[layer].view(len(terms), batch, *states[layer].shape[1:]))
+        factors = [phase * c for phase, c in zip(phases, coefficients, strict=True)]
+        if form == "difference":
+            factors = [torch.stack(factors).sum(0)]
+        products.append([chip.bias_rows[layer].product(factor) for factor in factors])
+    return products
