@@ -24,6 +24,7 @@ _USERS: dict[str, tuple[str, ...]] = {
     "threshold_steps": ("sign",),
     "variant": ("tiki_taka",),
     "transfer_sweep_updates": ("tiki_taka",),
+    "transfer_gain": ("tiki_taka",),
     "fast_learning_rate": ("tiki_taka",),
     "symmetrising_pulses": ("tiki_taka",),
     "weight_headroom": ("mixed_precision", "pulsed", "tiki_taka", "sign"),
@@ -40,11 +41,12 @@ class OnChipRecipe(BaseModel):
     is the piece of hardware. `rule` is the update rule; `form` and `trains` say how "pulsed" and
     "tiki_taka" make pulses, at most `longest_train` slots per image and position. "digital" writes
     after every `write_interval_updates`; "sign" pulses from `threshold_steps` of a step on.
-    "tiki_taka" comes as `variant`, reads all rows of its fast array in `transfer_sweep_updates`,
-    moves it at `fast_learning_rate` (absent: the learning rate), after `symmetrising_pulses` up and
-    down. `bias` is digital or a row of devices. `weight_headroom` is the window's end relative to
-    the largest initial weight. Converters are calibrated before every
-    `calibration_interval_updates`, wires solved after every `wire_refresh_interval_updates`.
+    "tiki_taka" comes as `variant`, reads all rows of its fast array in `transfer_sweep_updates` and
+    passes them on times `transfer_gain`; it moves the fast array at `fast_learning_rate` (absent:
+    the learning rate), after `symmetrising_pulses` up and down. `bias` is digital or a row of
+    devices. `weight_headroom` is the window's end relative to the largest initial weight.
+    Converters are calibrated before every `calibration_interval_updates` and more often at first,
+    wires solved after every `wire_refresh_interval_updates`.
     Devices that can only be pulsed up are renewed every `renew_interval_updates` where they are
     above `renew_fraction` of the window. `image_time_s` passes per training image.
     `record_pulses_every` n-th update, the pulses of all weights are recorded; 0 records none.
@@ -61,13 +63,14 @@ class OnChipRecipe(BaseModel):
     longest_train: Annotated[int, Field(ge=1, le=4096)] = 31
     write_interval_updates: _Count = 1
     threshold_steps: Annotated[float, Field(gt=0)] = 0.5
-    variant: Literal["v1", "v2", "agad"] = "v2"
+    variant: Literal["v1", "v2", "agad"] = "agad"
     transfer_sweep_updates: _Count = 1
+    transfer_gain: Annotated[float, Field(gt=0)] = 1.0
     fast_learning_rate: Annotated[float, Field(gt=0)] | None = None
     symmetrising_pulses: Annotated[int, Field(ge=0, le=1_000_000)] = 500
     bias: Literal["digital", "row"] = "digital"
     weight_headroom: Annotated[float, Field(ge=1)] = 8.0
-    calibration_interval_updates: _Count = 50
+    calibration_interval_updates: _Count = 10
     wire_refresh_interval_updates: _Count = 50
     renew_interval_updates: _Count = 10
     renew_fraction: Annotated[float, Field(gt=0, le=1)] = 0.75

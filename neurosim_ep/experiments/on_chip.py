@@ -62,6 +62,7 @@ def build_rule(chip: OnChipRecipe) -> Rule:
         chip.form,
         trains,
         sweep_updates=chip.transfer_sweep_updates,
+        transfer_gain=chip.transfer_gain,
         fast_learning_rate=chip.fast_learning_rate,
         symmetrising_pulses=chip.symmetrising_pulses,
         seed=derive_seed(chip.device_seed, "tiki-taka"),

@@ -30,7 +30,8 @@ class OnChipLearning(EquilibriumPropagation):
         rule: how contrasts will be applied; those without a digital gradient need none.
         estimator, cost, phases, warm_start: as in `EquilibriumPropagation`.
         calibration_interval: the converters' ranges are set anew on a batch's own reads before
-            every so many batches, as weights grow; without effect where none is calibrated.
+            every so many batches, and before batches 1, 2, 4, 8, ..., as weights grow fastest at
+            the start; without effect where none is calibrated.
 
     Attributes:
         contrast: of the last batch; what `OnChipUpdates` applies.
@@ -59,9 +60,9 @@ class OnChipLearning(EquilibriumPropagation):
         self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator
     ) -> Report:
         """Settle one batch; the rule's update follows by `OnChipUpdates.step`."""
-        card = self.model.array_card
-        converters = (card.forward, card.transposed)
-        if self.batches % self.calibration_interval == 0 and any(converters):
+        card, number = self.model.array_card, self.batches
+        due = number % self.calibration_interval == 0 or number & (number - 1) == 0
+        if due and (card.forward or card.transposed):
             with self.model.calibrating():
                 weighted_equilibria(
                     self.model,
@@ -159,7 +160,9 @@ class OnChipUpdates:
                 if target.storage.matrix.one_sided
             )
         if self.image_time_s:
-            chip.advance_time(self.image_time_s * len(contrast.cost))
+            seconds = self.image_time_s * len(contrast.cost)
+            chip.advance_time(seconds)
+            self.rule.advance_time(seconds)
         chip.read_bias_rows()
 
     def record(self) -> dict[str, Any]:

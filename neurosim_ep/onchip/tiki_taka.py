@@ -46,7 +46,10 @@ class TikiTaka(Rule):
     """The products are pulsed on a fast array; its rows are read in turn and move the weights.
 
     A reading, less its reference, is taken for the gradient of as many updates as lie between two
-    readings of its row, so it is passed on times ``learning rate / fast learning rate``.
+    readings of its row, so it is passed on times ``learning rate / fast learning rate``.  That is
+    exact for ``agad``.  With ``v1`` and ``v2`` the fast array holds as many updates as its devices
+    remember: more than that ask for a smaller ``transfer_gain``, and devices without any asymmetry,
+    which never forget, make the weights swing.
 
     Args:
         variant: ``v1`` passes readings on at once, by as many pulses as they ask for, rounded
@@ -57,6 +60,7 @@ class TikiTaka(Rule):
             et al., Nat. Commun. 15:7133, 2024, which averages its reference and chops at random).
         form, trains: as in `Pulsed`.
         sweep_updates: updates in which all rows are read once.
+        transfer_gain: what readings are passed on times, beside the ratio of the rates.
         fast_learning_rate: of the fast array; None takes the learning rate of the first update.
         symmetrising_pulses: up and down pulses, in random order, that bring the fast devices to
             their symmetry points at the start; what is read then is the static reference.
@@ -68,11 +72,12 @@ class TikiTaka(Rule):
 
     def __init__(
         self,
-        variant: Variant = "v2",
+        variant: Variant = "agad",
         form: Form = "difference",
         trains: Trains | None = None,
         *,
         sweep_updates: int = 1,
+        transfer_gain: float = 1.0,
         fast_learning_rate: float | None = None,
         symmetrising_pulses: int = 500,
         seed: int = 0,
@@ -82,7 +87,8 @@ class TikiTaka(Rule):
                 f"transfer_sweep_updates: {sweep_updates} is not allowed; must be at least 1"
             )
         self.variant, self.form, self.trains = variant, form, trains or Trains()
-        self.sweep_updates, self.fast_learning_rate = sweep_updates, fast_learning_rate
+        self.sweep_updates, self.transfer_gain = sweep_updates, transfer_gain
+        self.fast_learning_rate = fast_learning_rate
         self.symmetrising_pulses, self.seed = symmetrising_pulses, seed
         self.fast: list[_Fast] = []
         self.fast_rates: list[float] = []
@@ -146,7 +152,9 @@ class TikiTaka(Rule):
         rows = (torch.arange(count, device=fast.buffer.device) + fast.row) % total
         fast.row = (fast.row + count) % total
         read = read_rows(fast.matrix, rows, generator)
-        gain = update.rates[place] / self.fast_rates[place]
+        rate = update.rates[place]
+        # What does not learn at all has no rate on the fast array either.
+        gain = rate / self.fast_rates[place] if rate else 0.0
         value = gain * fast.chopper[rows] * (read - fast.reference[rows])
         step = target.storage.matrix.weight_step
         increments = torch.zeros_like(fast.buffer)
@@ -164,10 +172,16 @@ class TikiTaka(Rule):
             fast.chopper[rows] = -fast.chopper[rows]
         return increments
 
+    def advance_time(self, seconds: float) -> None:
+        """Let the fast arrays age."""
+        for fast in self.fast:
+            fast.matrix.advance_time(seconds)
+
     def record(self) -> dict[str, Any]:
         """Pulses on the fast arrays' devices, mean and most, without the symmetrising ones."""
-        counts = [f.matrix.devices.pulse_count for f in self.fast]
-        moved = [count.double() for count in counts if count is not None]
+        counts = [(f.matrix.devices.pulse_count, f.matrix.tiling.columns) for f in self.fast]
+        # With offset columns, the reference devices come last.
+        moved = [count[..., :columns].double() for count, columns in counts if count is not None]
         total = sum(count.numel() for count in moved)
         start = 2 * self.symmetrising_pulses
         return {
