@@ -7,11 +7,18 @@ from neurosim_ep.crossbar.card import ArrayCard, load_array_card, shipped_array_
 from neurosim_ep.crossbar.cost_table import CostTable
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.network import CrossbarNetwork, MappingReport, map_to_crossbar
-from neurosim_ep.crossbar.nonidealities import NONIDEALITIES, only, present, without
+from neurosim_ep.crossbar.nonidealities import (
+    LEARNING_NONIDEALITIES,
+    NONIDEALITIES,
+    only,
+    present,
+    without,
+)
 from neurosim_ep.crossbar.row_reads import read_rows
 from neurosim_ep.crossbar.storage import CrossbarStorage
 
 __all__ = [
+    "LEARNING_NONIDEALITIES",
     "NONIDEALITIES",
     "ArrayCard",
     "BiasRow",

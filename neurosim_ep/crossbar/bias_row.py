@@ -1,5 +1,7 @@
 """Biases on a row of devices that is always driven at full scale."""
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
@@ -40,12 +42,16 @@ class BiasRow(nn.Module):
         )
         self.geometry = Dense((1,), (columns,))
         self.weight = nn.Parameter(bias.detach().clone().view(1, -1))
-        self.matrix.units.copy_(units)
+        self.program(units)
 
     @torch.no_grad()
-    def program(self) -> Programmed:
-        """Write the digital biases into the devices; what is beyond the window is clipped."""
-        return self.matrix.program(self.weight, rescale=False, units=self.matrix.units)
+    def program(self, units: Tensor) -> Programmed:
+        """Write the digital biases into the devices; what is beyond the window is clipped.
+
+        Args:
+            units: weight per siemens of the arrays that the row belongs to (channels,).
+        """
+        return self.matrix.program(self.weight, rescale=False, units=units)
 
     @torch.no_grad()
     def pulse(self, up: Tensor, down: Tensor) -> None:
@@ -62,10 +68,16 @@ class BiasRow(nn.Module):
 
     def product(self, post: Tensor) -> tuple[Tensor, Tensor]:
         """Post factor (N, channels, ...) as a product with the driven row, one per position."""
-        columns = post.flatten(2).transpose(1, 2).reshape(-1, post.shape[1])
+        columns = post.reshape(*post.shape[:2], -1).transpose(1, 2).reshape(-1, post.shape[1])
         return torch.ones_like(columns[:, :1]), columns
 
     @property
     def value(self) -> Tensor:
         """The biases that a read sees (channels,)."""
         return self.matrix.forward_matrix[0]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        # What is read follows from the conductances, which may have moved or changed precision.
+        self.matrix.refresh()
+        return self

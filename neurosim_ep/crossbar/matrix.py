@@ -156,7 +156,7 @@ class CrossbarMatrix(nn.Module):
             )
         both = self.mapping == PAIR and not self.one_sided
         step = card.pulse_response.window_step() * card.window.range_siemens
-        return self.units * (step if both else 0.5 * step)
+        return self.units * self.compensation * (step if both else 0.5 * step)
 
     @torch.no_grad()
     def pulse(self, up: Tensor, down: Tensor) -> None:
@@ -263,13 +263,14 @@ class CrossbarMatrix(nn.Module):
         card, present = self.array.compensation, forward.sum()
         assert card is not None
         if self.devices.elapsed_s == 0.0:
-            self._programmed_sum.copy_(present)
+            # Programmed, the factor is 1.  Pulsed, what had drifted stays as it is compensated.
+            self._programmed_sum.copy_(present * self.compensation)
             return
         devices, volt = self.devices, self.array.drive.read_voltage_volt
         total = conductance_variance(devices.read_variance(), devices.conductance, volt).sum()
-        seed = derive_seed(
-            devices.seed, "compensation", devices.program_count, str(devices.elapsed_s)
-        )
+        # Devices that are only programmed draw as they always did.
+        writes = [devices.program_count, devices.update_count][: 2 if devices.update_count else 1]
+        seed = derive_seed(devices.seed, "compensation", *writes, str(devices.elapsed_s))
         generator = torch.Generator().manual_seed(seed)
         draw = torch.randn((), generator=generator, dtype=torch.float64).to(present)
         measured = present + draw * (total / card.reads).sqrt()

@@ -96,19 +96,24 @@ class CrossbarNetwork(HopfieldNetwork):
             self._add_bias_rows()
 
     def _add_bias_rows(self) -> None:
-        for number, edge in enumerate(self.edge_list()):
-            if not isinstance(edge.storage, CrossbarStorage) or str(edge.post) in self._rows:
-                continue
-            row = BiasRow(
-                self.biases[edge.post - 1],
-                edge.storage.matrix.units,
+        for layer, (number, storage) in self._row_arrays().items():
+            self._rows[str(layer)] = BiasRow(
+                self.biases[layer - 1],
+                storage.matrix.units,
                 self.device_card,
                 self.array_card,
                 seed=derive_seed(self.seed, "bias row", number),
             )
-            row.program()
-            self._rows[str(edge.post)] = row
         self.read_bias_rows()
+
+    def _row_arrays(self) -> dict[int, tuple[int, CrossbarStorage]]:
+        """By layer, the first edge on arrays with a column per bias, which take its bias row."""
+        found: dict[int, tuple[int, CrossbarStorage]] = {}
+        for number, edge in enumerate(self.edge_list()):
+            storage, channels = edge.storage, len(self.biases[edge.post - 1])
+            if isinstance(storage, CrossbarStorage) and storage.matrix.tiling.columns == channels:
+                found.setdefault(edge.post, (number, storage))
+        return found
 
     @property
     def bias_rows(self) -> dict[int, BiasRow]:
@@ -142,8 +147,9 @@ class CrossbarNetwork(HopfieldNetwork):
             ValueError: if a weight is not finite; nothing is programmed then.
         """
         report = self._program(rescale=rescale)
-        for row in self.bias_rows.values():
-            row.program()
+        arrays = self._row_arrays()
+        for layer, row in self.bias_rows.items():
+            row.program(arrays[layer][1].matrix.units)
         self.read_bias_rows()
         return report
 

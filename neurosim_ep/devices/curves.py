@@ -26,7 +26,7 @@ READ_TIME_S = 1.0
 
 @dataclass(frozen=True)
 class PulseCurve:
-    """Conductance under as many up pulses as down pulses after them.
+    """Conductance under as many up pulses as down pulses after them, where there are any.
 
     Attributes:
         up_pulses: how many of the pulses go up.
@@ -91,29 +91,29 @@ class ReadNoiseCurve:
 
 
 def pulse_curve(card: DeviceCard, seed: int) -> PulseCurve | None:
-    """Potentiation from the lower bounds, then depression; None for a card without pulses.
+    """Potentiation from the lower bounds, then depression where the card has down pulses.
 
     Args:
         card: the kind of device.
         seed: of the devices and of the noise.
+
+    Returns:
+        the curve; None for a card without pulses.
     """
     response = card.pulse_response
     if response is None:
         return None
     count = min(MOST_PULSES, math.ceil(3.0 / response.step_relative))
     generator = torch.Generator().manual_seed(derive_seed(seed, "pulse curve"))
-    devices = response.fabricate((PULSED_DEVICES,), generator, torch.float64)
-    w = devices.w_min
+    made = Devices(card, (PULSED_DEVICES,), seed=seed, dtype=torch.float64)
+    devices = made.pulse_devices
+    w = devices.w_min.expand(PULSED_DEVICES)
     means, shown = [w.mean()], [response.visible(w, generator)[:SHOWN_DEVICES]]
-    for pulse in range(2 * count):
+    for pulse in range(count if response.one_sided else 2 * count):
         w = response.pulse(w, torch.tensor(pulse < count), devices, generator)
         means.append(w.mean())
         shown.append(response.visible(w, generator)[:SHOWN_DEVICES])
-    low, width = card.window.g_min_siemens, card.window.range_siemens
-
-    def siemens(state: Tensor) -> Tensor:
-        return (low + width * (state + 1.0) / 2.0).clamp(min=0.0)
-
+    siemens = card.window.siemens
     return PulseCurve(count, siemens(torch.stack(means)), siemens(torch.stack(shown, dim=1)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -16,23 +15,8 @@ from neurosim_ep.devices.card import DeviceCard
 from neurosim_ep.devices.pulse_devices import PulseDevices
 from neurosim_ep.devices.pulse_response import PulseResponse
 from neurosim_ep.devices.read_noise import ReadConditions, ReadVariance, read_variance
+from neurosim_ep.devices.writing import Programmed, admitted, checked_shape, write
 from neurosim_ep.seeds import MAX_SEED, derive_seed
-
-
-@dataclass(frozen=True)
-class Programmed:
-    """What programming a tensor of devices came to.
-
-    Attributes:
-        clipped: targets outside the nominal window by more than rounding.
-        failed: devices, stuck ones among them, that write-verify gave up on; 0 without it.
-        attempts: programming pulses over all programmed devices; one per device without
-            write-verify.
-    """
-
-    clipped: int
-    failed: int
-    attempts: int
 
 
 class Devices(nn.Module):
@@ -153,11 +137,17 @@ class Devices(nn.Module):
             ValueError: for a target of another shape, of whole numbers, or with values that are not
                 finite, or a mask of another shape or dtype; nothing is programmed then.
         """
-        if where is not None:
-            self._check_mask(where)
-        target, clipped = self._admitted(target_siemens, where)
-        generator = self._generator("programming", self.program_count)
-        conductance, failed, attempts = self._written(target, generator, where)
+        target, clipped = admitted(target_siemens, where, self.card.window, self.programmed)
+        conductance, failures, attempts = write(
+            target,
+            self._stuck_bounds(),
+            self.card.programming,
+            self.card.write_verify,
+            self._generator("programming", self.program_count),
+        )
+        chosen = torch.ones_like(target, dtype=torch.bool) if where is None else where
+        failed = 0 if failures is None else int((failures & chosen).sum())
+        spent = int((chosen if attempts is None else attempts * chosen).sum())
         if where is not None:
             conductance = torch.where(where, conductance, self.conductance)
         if self.card.drift:
@@ -167,64 +157,13 @@ class Devices(nn.Module):
                 coefficient = torch.where(where, coefficient, self.drift_coefficient)
             self.drift_coefficient = coefficient
         if self._hidden is not None:
-            hidden = self._own_state(conductance)
-            self._hidden = hidden if where is None else torch.where(where, hidden, self._moved())
+            hidden = self._inside(self.card.window.state(conductance))
+            self._hidden = hidden if where is None else torch.where(where, hidden, self.state)
         self.programmed = conductance
         self.program_count += 1
         self.elapsed_s = 0.0
         self._refresh()
-        return Programmed(clipped, failed, attempts)
-
-    def _check_mask(self, where: Tensor) -> None:
-        if where.dtype != torch.bool:
-            raise ValueError(problem("where: dtype", str(where.dtype), "torch.bool"))
-        if where.shape != self.shape:
-            allowed = f"{list(self.shape)}, the shape of the devices"
-            raise ValueError(problem("where: shape", list(where.shape), allowed))
-
-    def _admitted(self, target: Tensor, where: Tensor | None) -> tuple[Tensor, int]:
-        """Targets within the window, on its levels, and how many were outside."""
-        if target.shape != self.shape:
-            allowed = f"{list(self.shape)}, the shape of the devices"
-            raise ValueError(problem("target_siemens: shape", list(target.shape), allowed))
-        if not target.is_floating_point():
-            raise ValueError(problem("target_siemens: dtype", str(target.dtype), "floating-point"))
-        coarser = max(torch.finfo(d.dtype).eps for d in (target, self.programmed))
-        target = target.detach().to(self.programmed)
-        if where is not None:
-            target = torch.where(where, target, self.card.window.g_min_siemens)
-        if not bool(torch.isfinite(target).all()):
-            first = float(target[~torch.isfinite(target)][0])
-            raise ValueError(problem("target_siemens", first, "finite"))
-        window = self.card.window
-        slack = 8.0 * coarser * window.g_max_siemens
-        low, high = window.g_min_siemens - slack, window.g_max_siemens + slack
-        clipped = int(((target < low) | (target > high)).sum())
-        return window.round(target.clamp(window.g_min_siemens, window.g_max_siemens)), clipped
-
-    def _written(
-        self, target: Tensor, generator: torch.Generator, where: Tensor | None
-    ) -> tuple[Tensor, int, int]:
-        """Conductances after programming, how many devices failed, how many pulses were spent."""
-        lower, upper = self._bounds()
-        programming, verify = self.card.programming, self.card.write_verify
-        if verify:
-            sigma = programming.sigma(target) if programming else torch.zeros_like(target)
-            if self.stuck is not None:
-                lower = torch.where(self.stuck, self.programmed, lower)
-                upper = torch.where(self.stuck, self.programmed, upper)
-            written = verify.write(target, sigma, lower, upper, generator)
-            failures, spent = written.failed, written.attempts
-            if where is not None:
-                failures, spent = failures & where, spent * where
-            return written.conductance, int(failures.sum()), int(spent.sum())
-        if programming:
-            normal = torch.randn(target.shape, generator=generator, dtype=target.dtype)
-            target = target + programming.sigma(target) * normal.to(target.device)
-        target = torch.minimum(torch.maximum(target, lower), upper)
-        if self.stuck is not None:
-            target = torch.where(self.stuck, self.programmed, target)
-        return target, 0, target.numel() if where is None else int(where.sum())
+        return Programmed(clipped, failed, spent)
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """Bounds that programming stays between, of the shape or one for all."""
@@ -232,6 +171,14 @@ class Devices(nn.Module):
         lower = like.new_tensor(window.g_min_siemens) if self.lower is None else self.lower
         upper = like.new_tensor(window.g_max_siemens) if self.upper is None else self.upper
         return lower, upper
+
+    def _stuck_bounds(self) -> tuple[Tensor, Tensor]:
+        """Bounds of the conductances, between which a stuck device has only its own."""
+        lower, upper = self._bounds()
+        if self.stuck is None:
+            return lower, upper
+        stuck, own = self.stuck, self.programmed
+        return torch.where(stuck, own, lower), torch.where(stuck, own, upper)
 
     # --- Pulses --------------------------------------------------------------------------------
 
@@ -265,24 +212,20 @@ class Devices(nn.Module):
         places = touched.flatten().nonzero().squeeze(1)
         seed = derive_seed(self.seed, "pulses", self.update_count)
         generator = torch.Generator(device=self.programmed.device).manual_seed(seed)
-        state, devices = self._moved(), self.pulse_devices.select(places)
-        moved = response.pulses(
-            state.flatten()[places],
-            up.flatten()[places],
-            down.flatten()[places],
-            devices,
-            generator,
-        )
+        state, devices = self.state, self.pulse_devices.select(places)
+        start, ups, downs = (tensor.flatten()[places] for tensor in (state, up, down))
+        moved = response.pulses(start, ups, downs, devices, generator)
         conductance = self.conductance.clone(memory_format=torch.contiguous_format)
-        seen = self.card.window.siemens(response.visible(moved, generator))
-        conductance.view(-1)[places] = (
-            seen if response.write_noise_relative else self._at_bounds(moved, seen, devices, places)
-        )
         if response.write_noise_relative:
+            seen = self.card.window.siemens(response.visible(moved, generator))
             self._hidden = state.clone(memory_format=torch.contiguous_format)
             self._hidden.view(-1)[places] = moved
+        else:
+            seen = self._at_bounds(moved, devices, places)
+        conductance.view(-1)[places] = seen
         if self.card.drift and not self._drifts:
-            self.drift_coefficient = self.card.drift.draw(conductance, self._generator("drift", 0))
+            generator = self._generator("drift of first pulses")
+            self.drift_coefficient = self.card.drift.draw(conductance, generator)
         self.programmed = conductance
         self.update_count += 1
         self.elapsed_s = 0.0
@@ -296,9 +239,7 @@ class Devices(nn.Module):
         return response
 
     def _counts(self, name: str, count: Tensor) -> Tensor:
-        if count.shape != self.shape:
-            allowed = f"{list(self.shape)}, the shape of the devices"
-            raise ValueError(problem(f"{name}: shape", list(count.shape), allowed))
+        checked_shape(name, count, self.shape)
         if count.is_complex():
             raise ValueError(problem(f"{name}: dtype", str(count.dtype), "real"))
         count = count.detach().to(self.programmed)
@@ -311,10 +252,10 @@ class Devices(nn.Module):
         pulses = up.to(torch.int64) + down.to(torch.int64)
         self._pulse_count = pulses if self._pulse_count is None else self._pulse_count + pulses
 
-    def _at_bounds(self, w: Tensor, g: Tensor, devices: PulseDevices, places: Tensor) -> Tensor:
+    def _at_bounds(self, w: Tensor, devices: PulseDevices, places: Tensor) -> Tensor:
         """Conductances of states, with those at a bound exactly there."""
         lower, upper = (b.flatten()[places] if b.dim() else b for b in self._bounds())
-        g = torch.minimum(torch.maximum(g, lower), upper)
+        g = torch.minimum(torch.maximum(self.card.window.siemens(w), lower), upper)
         return torch.where(w >= devices.w_max, upper, torch.where(w <= devices.w_min, lower, g))
 
     @property
@@ -334,14 +275,17 @@ class Devices(nn.Module):
         -1 at the nominal lower bound, +1 at the upper one; the hidden state where the card has
         write noise, else that of the present conductance.
         """
-        return self._moved()
+        window = self.card.window
+        w = window.state(self.conductance) if self._hidden is None else self._hidden
+        if self._hidden is not None and self._drifted is not None:
+            w = w + (window.state(self._drifted) - window.state(self.programmed))
+        return self._inside(w)
 
     @property
     def state_bounds(self) -> tuple[Tensor, Tensor]:
         """Lower and upper bounds of the states, of the shape or one for all."""
-        window, one = self.card.window, self.programmed.new_ones(())
-        lower = -one if self.lower is None else window.state(self.lower)
-        return lower, one if self.upper is None else window.state(self.upper)
+        lower, upper = (self.card.window.state(bound) for bound in self._bounds())
+        return lower, upper
 
     @property
     def pulse_devices(self) -> PulseDevices:
@@ -358,19 +302,6 @@ class Devices(nn.Module):
             )
             self._pulse_devices = drawn.to(self.programmed.device, self.programmed.dtype)
         return self._pulse_devices
-
-    def _moved(self) -> Tensor:
-        """What pulses start from."""
-        if self._hidden is None:
-            return self._own_state(self.conductance)
-        if self._drifted is None:
-            return self._hidden
-        window = self.card.window
-        drift = window.state(self._drifted) - window.state(self.programmed)
-        return self._inside(self._hidden + drift)
-
-    def _own_state(self, conductance: Tensor) -> Tensor:
-        return self._inside(self.card.window.state(conductance))
 
     def _inside(self, w: Tensor) -> Tensor:
         w_min, w_max = self.state_bounds
@@ -450,12 +381,10 @@ class Devices(nn.Module):
         for name, dtype in (("_pulse_count", torch.int64), ("_hidden", self.programmed.dtype)):
             given = f"{prefix}{name}" in state_dict
             setattr(self, name, torch.empty_like(self.programmed, dtype=dtype) if given else None)
-        super()._load_from_state_dict(  # type: ignore[no-untyped-call]
-            state_dict, prefix, *args, **kwargs
-        )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Self:
-        super()._apply(fn, *args, **kwargs)
+        super()._apply(fn, *args, **kwargs)  # type: ignore[no-untyped-call]
         if self._pulse_devices is not None:
             where = self.programmed
             self._pulse_devices = self._pulse_devices.to(where.device, where.dtype)

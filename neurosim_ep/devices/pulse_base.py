@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -13,12 +13,15 @@ from torch import Tensor
 from neurosim_ep._toml_text import problem
 from neurosim_ep.cards import CardTable, NonNegative
 from neurosim_ep.devices.pulse_devices import PulseDevices
-from neurosim_ep.devices.pulse_trains import (Steps, composition, order_variance, stopped, train)
+from neurosim_ep.devices.pulse_moments import Steps
+from neurosim_ep.devices.pulse_trains import normal_like, pulse_train
 
 CycleNoise = Literal["multiplicative", "additive"]
 WINDOW_POINTS = 2000
 """States over which the mean step in the window is taken."""
-BISECTIONS = 60
+BISECTIONS = 45
+NEAR_STEPS = 1e-3
+"""Below this way, in steps, a mean slope is the slope."""
 
 
 class PulseTable(CardTable):
@@ -38,9 +41,6 @@ class PulseTable(CardTable):
         w_min_spread_relative: of the lower bound.
         one_sided: only up pulses exist; a device is brought back by programming alone.
     """
-
-    PARTS: ClassVar[int] = 1
-    """In how many parts a train is linearised; 1 where the step is affine in the state."""
 
     step_relative: Annotated[float, Field(gt=0, le=2)]
     step_spread_relative: NonNegative = 0.0
@@ -79,11 +79,7 @@ class PulseTable(CardTable):
             The devices, on the CPU; what has no spread is one number for all.
         """
         w_min, w_max = self.draw_bounds(shape, generator, dtype) if bounds is None else bounds
-
-        def spread(sigma: float) -> Tensor:
-            normal = torch.randn(shape, generator=generator, dtype=dtype)
-            return sigma * normal if sigma else torch.zeros((), dtype=dtype)
-
+        spread = _spreads(shape, generator, dtype)
         gain = spread(self.step_spread_relative)
         imbalance = spread(self.up_down_spread)
         return self._made(gain, imbalance, self._gammas(spread), w_min, w_max)
@@ -92,11 +88,7 @@ class PulseTable(CardTable):
         self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Draw the bounds of the state, lower and upper, each of the shape or one for all."""
-
-        def spread(sigma: float) -> Tensor:
-            normal = torch.randn(shape, generator=generator, dtype=dtype)
-            return sigma * normal if sigma else torch.zeros((), dtype=dtype)
-
+        spread = _spreads(shape, generator, dtype)
         upper = 1.0 + spread(self.w_max_spread_relative)
         lower = -1.0 - spread(self.w_min_spread_relative)
         # A wide spread can turn the bounds round; the state's zero stays between them.
@@ -167,7 +159,7 @@ class PulseTable(CardTable):
         if self.cycle_spread_relative:
             scale = self._noise_scale(step, direction, devices)
             step = step + self.cycle_spread_relative * scale * normal_like(step, generator)
-        return torch.where(up | down, _between(w + step, devices), w)
+        return torch.where(up | down, devices.clip(w + step), w)
 
     # --- Many pulses at once -------------------------------------------------------------------
 
@@ -181,9 +173,8 @@ class PulseTable(CardTable):
     ) -> Tensor:
         """States after any numbers of up and down pulses in random order.
 
-        Where no device gets more than one pulse this is `pulse`.  Otherwise one normal number per
-        device and part of the train has the mean and variance of the loop over single pulses; see
-        `neurosim_ep.devices.pulse_trains` for how.
+        Up to four pulses per device are applied one by one, exactly; longer trains by their mean
+        and variance, see `neurosim_ep.devices.pulse_trains`.
 
         Args:
             w: states between the devices' bounds.
@@ -195,50 +186,7 @@ class PulseTable(CardTable):
         Returns:
             A new tensor of the shape.
         """
-        total, fewer = up + down, torch.minimum(up, down)
-        if not total.numel():
-            return w.clone()
-        most, most_mixed = torch.stack([total.max(), fewer.max()]).tolist()
-        if most <= 1.0:
-            return self.pulse(w, up - down, devices, generator)
-        mixed = most_mixed > 0.0
-        parts = 4 if mixed else self.PARTS
-        noisy = mixed or self.cycle_spread_relative > 0.0
-        state, done = w, torch.zeros_like(total)
-        for part in range(parts):
-            count = torch.floor(total * ((part + 1) / parts) + 0.5) - done
-            done = done + count
-            ups = torch.minimum(count, up)
-            if mixed:
-                ups = composition(up, down, count, uniform_like(w, generator))
-            downs = count - ups
-            up, down = up - ups, down - downs
-            low, high = devices.w_min - state, devices.w_max - state
-            steps = self._around(state, devices)
-            moments = train(steps, ups, downs, low, high, mixed=mixed)
-            if self.PARTS > 1:
-                steps = self._across(steps, state, moments.shift, devices)
-                moments = train(steps, ups, downs, low, high, mixed=mixed)
-            shift = moments.shift
-            if noisy:
-                variance = moments.variance
-                order = order_variance(steps, moments, ups, downs) if mixed else 0.0
-                shift = shift + (variance + order).sqrt() * normal_like(w, generator)
-                place = uniform_like(w, generator)
-                shift = stopped(shift, place, steps, variance, ups, downs, low, high)
-            state = torch.where(count > 0, _between(state + shift, devices), state)
-        return state
-
-    def _across(self, steps: Steps, w: Tensor, shift: Tensor, devices: PulseDevices) -> Steps:
-        """The same steps, with the mean slopes between the states and where a train leads."""
-        end = _between(w + shift, devices)
-        way = end - w
-        far = way.abs() > 1e-3 * self.step_relative
-        way = torch.where(far, way, 1.0)
-        up = torch.where(far, (self._up(end, devices) - steps.up) / way, steps.slope_up)
-        down = torch.where(far, (-self._down(end, devices) - steps.down) / way, steps.slope_down)
-        cycle = self.cycle_spread_relative
-        return replace(steps, slope_up=up, slope_down=down, noise_slope_up=cycle*up, noise_slope_down=cycle*down)
+        return pulse_train(self, w, up, down, devices, generator)
 
     def visible(self, w: Tensor, generator: torch.Generator) -> Tensor:
         """What is seen of the states after a pulse: write noise is added, and no bound stops it.
@@ -251,21 +199,41 @@ class PulseTable(CardTable):
             return w
         return w + self.write_noise_relative * self.step_relative * normal_like(w, generator)
 
-    def _around(self, w: Tensor, devices: PulseDevices) -> Steps:
+    # What `pulse_train` asks for.
+
+    @property
+    def affine(self) -> bool:
+        """Whether the steps of a device are affine in its state."""
+        return False
+
+    @property
+    def noisy(self) -> bool:
+        """Whether there is cycle-to-cycle noise."""
+        return self.cycle_spread_relative > 0.0
+
+    def around(self, w: Tensor, devices: PulseDevices) -> Steps:
         """The steps around the states, linearised."""
         up, down = self._up(w, devices), -self._down(w, devices)
+        upward, cycle = torch.ones_like(w, dtype=torch.bool), self.cycle_spread_relative
+        noise_up = cycle * self._noise_scale(up, upward, devices)
+        noise_down = cycle * self._noise_scale(down, ~upward, devices)
         slopes = self._up_slope(w, devices), -self._down_slope(w, devices)
-        cycle, one = self.cycle_spread_relative, torch.ones_like(w, dtype=torch.bool)
         follows = cycle if self._noise_follows else 0.0
-        return Steps(
-            up,
-            down,
-            *slopes,
-            cycle * self._noise_scale(up, one, devices),
-            cycle * self._noise_scale(down, ~one, devices),
-            follows * slopes[0],
-            follows * slopes[1],
-        )
+        noise_slopes = follows * slopes[0], follows * slopes[1]
+        return Steps(up, down, *slopes, noise_up, noise_down, *noise_slopes)
+
+    def across(self, steps: Steps, w: Tensor, end: Tensor, devices: PulseDevices) -> Steps:
+        """The steps around the states, with their mean slopes on the way to others."""
+        way = end - w
+        far = way.abs() > NEAR_STEPS * self.step_relative
+        way = torch.where(far, way, 1.0)
+        up = (self._up(end, devices) - steps.up) / way
+        down = (-self._down(end, devices) - steps.down) / way
+        up = torch.where(far, up, steps.slope_up)
+        down = torch.where(far, down, steps.slope_down)
+        noise = self.cycle_spread_relative * up, self.cycle_spread_relative * down
+        slopes = ("slope_up", "slope_down", "noise_slope_up", "noise_slope_down")
+        return replace(steps, **dict(zip(slopes, (up, down, *noise), strict=True)))
 
     # --- What a card's response amounts to -----------------------------------------------------
 
@@ -348,17 +316,13 @@ def directions(direction: Tensor) -> tuple[Tensor, Tensor]:
     return direction > 0, direction < 0
 
 
-def normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers of a tensor's shape, dtype and device from a generator on any."""
-    drawn = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.to(like.device)
+def _spreads(
+    shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
+) -> Callable[[float], Tensor]:
+    """A function that draws deviations of a given sigma, or none for all where it is zero."""
 
+    def spread(sigma: float) -> Tensor:
+        normal = torch.randn(shape, generator=generator, dtype=dtype)
+        return sigma * normal if sigma else torch.zeros((), dtype=dtype)
 
-def uniform_like(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform numbers in (0, 1), likewise."""
-    drawn = torch.rand(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.clamp(min=torch.finfo(like.dtype).eps / 4.0).to(like.device)
-
-
-def _between(w: Tensor, devices: PulseDevices) -> Tensor:
-    return torch.minimum(torch.maximum(w, devices.w_min), devices.w_max)
+    return spread

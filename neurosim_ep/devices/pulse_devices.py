@@ -30,6 +30,10 @@ class PulseDevices:
     gamma_up: Tensor | None = None
     gamma_down: Tensor | None = None
 
+    def clip(self, w: Tensor) -> Tensor:
+        """States kept between the devices' bounds."""
+        return torch.minimum(torch.maximum(w, self.w_min), self.w_max)
+
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> PulseDevices:

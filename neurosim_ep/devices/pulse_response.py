@@ -9,7 +9,7 @@ models); the constant step is that of Gokmen & Vlasov, Front. Neurosci. 10:333 (
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 Spread = Callable[[float], Tensor]
-LEAST_LEFT = 1e-6
-"""Distance from a bound, as a share of the range, below which a power's slope grows no more."""
+NEAREST = 0.5
+"""How many steps from its bound a power has its steepest slope, which has no limit at the bound."""
 
 
 class _SlopedTable(PulseTable):
@@ -59,6 +59,11 @@ class ConstantPulse(PulseTable):
     """Steps of one length: ``+step_up (1 + c xi)``, ``-step_down (1 + c xi)``."""
 
     model: Literal["constant"] = "constant"
+
+    @property
+    def affine(self) -> bool:
+        """Steps are affine in the state."""
+        return True
 
     def _up(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return devices.step_up
@@ -92,6 +97,11 @@ class LinearPulse(_SlopedTable):
     gamma_up_spread: NonNegative = 0.0
     gamma_down_spread: NonNegative = 0.0
 
+    @property
+    def affine(self) -> bool:
+        """Steps are affine in the state."""
+        return True
+
     def _gammas(self, spread: Spread) -> tuple[Tensor, Tensor]:
         up, down = spread(self.gamma_up_spread), spread(self.gamma_down_spread)
         return (self.gamma_up + up).abs(), (self.gamma_down + down).abs()
@@ -113,6 +123,11 @@ class SoftBoundsPulse(_SlopedTable):
     """Steps that vanish at the device's own bound: ``step_up (1 - w/w_max)``, ``1 - w/w_min``."""
 
     model: Literal["soft_bounds"] = "soft_bounds"
+
+    @property
+    def affine(self) -> bool:
+        """Steps are affine in the state."""
+        return True
 
     def _up(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return devices.step_up * (1.0 - w / devices.w_max)
@@ -141,8 +156,6 @@ class ExponentialPulse(PulseTable):
         a: scale of the state inside the exponentials.
         b: its shift.
     """
-
-    PARTS: ClassVar[int] = 4
 
     model: Literal["exponential"] = "exponential"
     a_up: float
@@ -187,8 +200,6 @@ class PowerPulse(PulseTable):
         gamma_down_spread: of gamma_down.
     """
 
-    PARTS: ClassVar[int] = 4
-
     model: Literal["power"] = "power"
     gamma_up: NonNegative
     gamma_down: NonNegative
@@ -209,12 +220,12 @@ class PowerPulse(PulseTable):
 
     def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
         own, gamma = devices.w_max - devices.w_min, _given(devices.gamma_up)
-        left = ((devices.w_max - w) / own).clamp(min=devices.step_up.min()/2.)
+        left = _left((devices.w_max - w) / own, devices.step_up / own)
         return -devices.step_up * gamma / own * left ** (gamma - 1.0)
 
     def _down_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
         own, gamma = devices.w_max - devices.w_min, _given(devices.gamma_down)
-        left = ((w - devices.w_min) / own).clamp(min=devices.step_down.min()/2.)
+        left = _left((w - devices.w_min) / own, devices.step_down / own)
         return devices.step_down * gamma / own * left ** (gamma - 1.0)
 
 
@@ -222,6 +233,11 @@ PulseResponse = Annotated[
     ConstantPulse | LinearPulse | SoftBoundsPulse | ExponentialPulse | PowerPulse,
     Field(discriminator="model"),
 ]
+
+
+def _left(left: Tensor, step: Tensor) -> Tensor:
+    """Distance from a bound at which the slope of a power is taken."""
+    return torch.maximum(left, NEAREST * step).clamp(min=1e-12)
 
 
 def _given(gamma: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from neurosim_ep.cards import card_from_mapping
-from neurosim_ep.crossbar import ArrayCard, CrossbarStorage
+from neurosim_ep.crossbar import ArrayCard, CrossbarStorage, load_array_card
 from neurosim_ep.devices import DeviceCard
 from neurosim_ep.models import Geometry
 
@@ -83,6 +83,29 @@ def _storage(
         storage.weight.copy_(weight)
     storage.program(rescale=True)
     return storage
+
+
+def _costly(
+    rows: int,
+    columns: int,
+    *,
+    cost: dict[str, Any] | None = None,
+    bits: tuple[int | None, int | None] = (8, 8),
+    **options: Any,
+) -> ArrayCard:
+    default = load_array_card("default").cost
+    assert default is not None
+    constants = default.model_dump(exclude={"source"}) | (cost or {})
+    named = zip(("dac_bits", "adc_bits"), bits, strict=True)
+    converters = {name: value for name, value in named if value is not None}
+    tables = {"forward": converters, "transposed": converters} | options
+    return _array(rows, columns, cost=constants, **tables)
+
+
+@pytest.fixture(scope="session")
+def costly() -> Callable[..., ArrayCard]:
+    """An array card with the default's costs, some changed: (rows, columns, *, cost, bits, ...)."""
+    return _costly
 
 
 @pytest.fixture(scope="session")
