@@ -16,7 +16,7 @@ _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 RULES = ("digital", "mixed_precision", "pulsed", "tiki_taka", "sign")
 
 # Fields that only some rules use; elsewhere they have to stay as they are.
-_USERS: dict[str, tuple[str, ...]] = {
+USERS: dict[str, tuple[str, ...]] = {
     "form": ("pulsed", "tiki_taka"),
     "trains": ("pulsed", "tiki_taka"),
     "longest_train": ("pulsed", "tiki_taka"),
@@ -90,7 +90,7 @@ def on_chip_problems(recipe: Recipe) -> list[str]:
     if learning.estimator == "holomorphic" and chip.rule in ("pulsed", "tiki_taka"):
         allowed = f"one with real nudgings {of_rule}"
         lines.append(problem("learning.estimator", learning.estimator, allowed))
-    for field, rules in _USERS.items():
+    for field, rules in USERS.items():
         value, default = getattr(chip, field), OnChipRecipe.model_fields[field].default
         if chip.rule not in rules and value != default:
             allowed = f"absent {of_rule}; it belongs to {', '.join(rules)}"

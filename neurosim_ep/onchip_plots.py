@@ -12,6 +12,10 @@ from neurosim_ep.onchip.statistics import ChipStatistics, DeviceStatistics
 from neurosim_ep.plots import save
 
 _DARK, _BAR, _ACCENT, _INK = "#1f4e79", "#86a3be", "#e08a1e", "#333333"
+_NONE = -1.1
+"""Place of the devices without a pulse, left of 2^0."""
+_ROOM = 1.45
+"""Height of an axis over its highest bar: the notes stand above."""
 
 
 def pulse_histograms(statistics: ChipStatistics, path: Path, *, title: str = "") -> None:
@@ -48,18 +52,20 @@ def _draw_pulses(axes: Axes, edge: DeviceStatistics, most: int) -> None:
         _say(axes, "no pulses: the card has no pulse response")
         return
     shares = _percent([pulses.never, *pulses.counts], edge.devices)
-    axes.bar(-0.5, shares[0], 0.9, color="white", edgecolor=_DARK, hatch="//")
+    axes.bar(_NONE, shares[0], 0.9, color="white", edgecolor=_DARK, hatch="//")
     axes.bar(np.arange(len(shares) - 1) + 0.5, shares[1:], 1.0, color=_BAR, edgecolor=_DARK)
     step = -(-most // 8) or 1
     places = list(range(0, most + 1, step))
-    axes.set_xticks([-0.5, *places], ["none", *(_count(2**place) for place in places)])
-    axes.set_xlim(-1.1, most + 0.1)
-    if pulses.maximum:
-        # In the bin that holds it, as far along as it is on a logarithmic axis.
-        axes.axvline(np.log2(max(pulses.mean, 1.0)), color=_ACCENT, linestyle="--", linewidth=1.5)
-    text = f"mean {_count(pulses.mean)}\nmost {_count(pulses.maximum)}"
+    axes.set_xticks([_NONE, *places], ["none", *(_count(2**place) for place in places)])
+    axes.set_xlim(_NONE - 0.6, most + 0.1)
+    axes.set_ylim(0.0, _ROOM * shares.max())
+    text = f"mean {_count(pulses.mean)}, most {_count(pulses.maximum)}"
+    if pulses.mean >= 1.0:
+        place, top = np.log2(pulses.mean), 1.1 / _ROOM
+        axes.axvline(place, ymax=top, color=_ACCENT, linestyle="--", linewidth=1.5)
+        text = text.replace("mean", "mean (dashed)")
     if edge.endurance is not None:
-        text += f"\n{100.0 * edge.endurance.maximum_fraction:.2g} % of endurance"
+        text += f"\nmost: {100.0 * edge.endurance.maximum_fraction:.2g} % of the endurance"
     _note(axes, text)
 
 
@@ -74,11 +80,11 @@ def _draw_states(axes: Axes, edge: DeviceStatistics) -> None:
         axes.axvline(bound, color=_INK, linewidth=0.8, linestyle=":")
     axes.set_xticks([0.0, 0.5, 1.0], ["lower\nbound", "middle", "upper\nbound"])
     axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(bottom=0.0)
+    axes.set_ylim(0.0, _ROOM * max(shares.max(), 1.0))
     text = f"stuck {100.0 * edge.stuck_fraction:.2g} %"
     if edge.at_lower_fraction is not None and edge.at_upper_fraction is not None:
-        at_bounds = f"{100.0 * edge.at_lower_fraction:.2g} and {100.0 * edge.at_upper_fraction:.2g}"
-        text = f"at bounds {at_bounds} %\n{text}"
+        lower, upper = (100.0 * share for share in (edge.at_lower_fraction, edge.at_upper_fraction))
+        text = f"at the lower bound {lower:.2g} %, the upper {upper:.2g} %\n{text}"
     _note(axes, text)
 
 
@@ -90,7 +96,7 @@ def _caption(statistics: ChipStatistics) -> str:
     return f"{total.devices:,} devices, {images}: {rate}"
 
 
-def _percent(counts: Sequence[int], of: int) -> "np.ndarray":
+def _percent(counts: Sequence[int], of: int) -> np.ndarray:
     return 100.0 * np.asarray(counts, dtype=float) / max(of, 1)
 
 
@@ -105,7 +111,7 @@ def _count(number: float) -> str:
 
 def _note(axes: Axes, text: str) -> None:
     axes.text(
-        0.99, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=_INK
+        0.96, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=_INK
     )
 
 

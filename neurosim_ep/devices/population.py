@@ -243,14 +243,14 @@ class Devices(nn.Module):
         if count.is_complex():
             raise ValueError(problem(f"{name}: dtype", str(count.dtype), "real"))
         count = count.detach().to(self.programmed)
-        fine = (count >= 0) & (count == count.floor()) & count.isfinite()
+        fine = (count >= 0) & (count == count.floor()) & (count < torch.inf)
         if not bool(fine.all()):
             raise ValueError(problem(name, float(count[~fine][0]), "a whole number of at least 0"))
         return count
 
     def _count(self, up: Tensor, down: Tensor) -> None:
-        pulses = up.to(torch.int64) + down.to(torch.int64)
-        self._pulse_count = pulses if self._pulse_count is None else self._pulse_count + pulses
+        pulses = (up + down).to(torch.int64)
+        self._pulse_count = pulses if self._pulse_count is None else pulses.add_(self._pulse_count)
 
     def _at_bounds(self, w: Tensor, devices: PulseDevices, places: Tensor) -> Tensor:
         """Conductances of states, with those at a bound exactly there."""

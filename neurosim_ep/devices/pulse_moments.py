@@ -80,10 +80,10 @@ class Moments:
     order: Tensor
 
 
-def moments(
+def mean_shift(
     steps: Steps, up: Tensor, down: Tensor, low: Tensor, high: Tensor, *, mixed: bool
-) -> Moments:
-    """Moments of a train of pulses in random order.
+) -> Tensor:
+    """Mean displacement by a train of pulses in random order, before the bounds stop it.
 
     Args:
         steps: at its start.
@@ -91,7 +91,6 @@ def moments(
         low, high: displacements that lead to the bounds, low <= 0 <= high.
         mixed: whether any device has pulses of both directions.
     """
-    count = (up + down).clamp(min=1.0)
     loss_up, step_up = _tamed(steps.up, steps.slope_up, low, high)
     loss_down, step_down = _tamed(steps.down, steps.slope_down, low, high)
     upward = up > 0
@@ -100,6 +99,17 @@ def moments(
     if mixed:
         both = _mixed_shift(up, down, step_up, step_down, loss_up, loss_down)
         shift = torch.where(upward & (down > 0), both, shift)
+    return shift
+
+
+def moments(
+    steps: Steps, up: Tensor, down: Tensor, low: Tensor, high: Tensor, *, mixed: bool
+) -> Moments:
+    """Moments of such a train, of the same arguments."""
+    shift = mean_shift(steps, up, down, low, high, mixed=mixed)
+    count = (up + down).clamp(min=1.0)
+    loss_up, step_up = _tamed(steps.up, steps.slope_up, low, high)
+    loss_down, step_down = _tamed(steps.down, steps.slope_down, low, high)
     loss = ((up * loss_up + down * loss_down) / count).clamp(max=ALMOST_ONE)
     longest = geometric(count - 1.0, loss)
     before_last = shift * longest / geometric(count, loss)

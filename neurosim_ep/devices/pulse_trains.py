@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from neurosim_ep.devices.pulse_devices import PulseDevices
-from neurosim_ep.devices.pulse_moments import Steps, moments, stopped
+from neurosim_ep.devices.pulse_moments import Steps, mean_shift, moments, stopped
 
 FEW = 4
 """Up to this many pulses of a device, and the last ones of more, are applied one by one."""
@@ -124,11 +124,10 @@ def _many(
         up, down = up - ups, down - downs
         low, high = devices.w_min - state, devices.w_max - state
         steps = response.around(state, devices)
-        part = moments(steps, ups, downs, low, high, mixed=mixed)
         if not response.affine:
-            end = devices.clip(state + part.shift)
-            steps = response.across(steps, state, end, devices)
-            part = moments(steps, ups, downs, low, high, mixed=mixed)
+            way = mean_shift(steps, ups, downs, low, high, mixed=mixed)
+            steps = response.across(steps, state, devices.clip(state + way), devices)
+        part = moments(steps, ups, downs, low, high, mixed=mixed)
         shift = part.shift
         if mixed or response.noisy:
             sigma = (part.noise + part.order).sqrt()

@@ -16,6 +16,7 @@ from neurosim_ep.experiments.hardware_comparison import (
 from neurosim_ep.experiments.hardware_options import HardwareOptions, hardware_options, seed_range
 from neurosim_ep.experiments.run import Result, run
 from neurosim_ep.experiments.run_folder import RunFolder
+from neurosim_ep.experiments.sweep import SweepResult, sweep
 
 __all__ = [
     "Attribution",
@@ -27,6 +28,7 @@ __all__ = [
     "Result",
     "Row",
     "RunFolder",
+    "SweepResult",
     "Trained",
     "Trial",
     "attribute",
@@ -47,5 +49,6 @@ __all__ = [
     "prepare_chip",
     "run",
     "seed_range",
+    "sweep",
     "validate",
 ]

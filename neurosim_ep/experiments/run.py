@@ -15,6 +15,7 @@ from neurosim_ep.config import Recipe
 from neurosim_ep.experiments.build import Experiment, build
 from neurosim_ep.experiments.console import RunDisplay
 from neurosim_ep.experiments.on_chip import load_cards
+from neurosim_ep.experiments.on_chip_records import OnChipRecords
 from neurosim_ep.experiments.run_folder import RunFolder, epoch_row
 from neurosim_ep.learning import (
     EpochRecord,
@@ -89,15 +90,24 @@ def run(
     experiment = build(recipe, data_dir, cards=cards, progress=console.is_terminal)
     if not started:
         files.start(recipe, command or sys.argv, cards)
+    updates, records = experiment.training.optimiser, None
+    if isinstance(updates, OnChipUpdates):
+        records = OnChipRecords(recipe, updates, files)
     history: list[dict[str, Any]] = []
     if started and files.checkpoint.exists():
         history = _restore(experiment.training, files.checkpoint)
-    with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
-        _train(experiment, files, history, display)
+    if records is not None:
+        records.begin(started)
+    try:
+        with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
+            _train(experiment, files, history, display, records)
+    finally:
+        if records is not None:
+            records.close()
     result = summarise(history)
-    updates = experiment.training.optimiser
-    if isinstance(updates, OnChipUpdates):
-        write_text(files.on_chip, json.dumps(updates.record(), indent=2) + "\n")
+    if records is not None:
+        images, _ = next(iter(experiment.test.epoch(0)))
+        records.write(images)
     write_text(files.result, json.dumps(result.__dict__, indent=2) + "\n")
     learning_curve(history, files.curve, title=recipe.name)
     return result
@@ -108,6 +118,7 @@ def _train(
     files: RunFolder,
     history: list[dict[str, Any]],
     display: RunDisplay,
+    records: OnChipRecords | None = None,
 ) -> None:
     training, interval_s = experiment.training, experiment.recipe.run.checkpoint_interval_s
     saved_at = time.monotonic()
@@ -115,6 +126,8 @@ def _train(
     def on_batch(training: Training) -> None:
         nonlocal saved_at
         display.on_batch(training)
+        if records is not None:
+            records.on_batch(training)
         # The last batch's checkpoint is the epoch's own, made after the evaluation.
         due = time.monotonic() - saved_at >= interval_s
         if due and training.batch < len(training.batches):

@@ -89,6 +89,16 @@ class RunFolder:
         return self.path / "on-chip.json"
 
     @property
+    def conductances(self) -> Path:
+        """Trained conductances of a run on a chip."""
+        return self.path / "conductances.h5"
+
+    @property
+    def pulse_plot(self) -> Path:
+        """Pulses per device and where devices stand, as a picture."""
+        return self.path / "pulses.png"
+
+    @property
     def pulses(self) -> Path:
         """Recorded pulses of a run on a chip."""
         return self.path / "pulses.h5"
@@ -130,7 +140,12 @@ class RunFolder:
         Raises:
             ValueError: naming the first field that differs.
         """
-        if cards is not None and (held := self.load_cards()) is not None:
+        held = self.load_cards()
+        if held is not None and recipe.on_chip is None:
+            raise ValueError(
+                f"on_chip: None is not allowed; the run in {self.path} was started on a chip"
+            )
+        if cards is not None and held is not None:
             for name in ("device", "array"):
                 if getattr(held, name) != getattr(cards, name):
                     raise ValueError(

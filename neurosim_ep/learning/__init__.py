@@ -22,7 +22,7 @@ from neurosim_ep.learning.gradients import (
 )
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method, Report
 from neurosim_ep.learning.optimisers import parameter_groups
-from neurosim_ep.learning.products import Form, Product, edge_products
+from neurosim_ep.learning.products import Form, Product, bias_factors, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
 from neurosim_ep.learning.training import EpochRecord, Training, Updates, evaluate, train
 
@@ -49,6 +49,7 @@ __all__ = [
     "Updates",
     "accumulate_bias_contrast",
     "accumulate_contrast",
+    "bias_factors",
     "departure",
     "edge_products",
     "equilibrium_gradient",

@@ -54,6 +54,22 @@ def edge_products(
             yield number, edge, _difference_form(*phases, coefficients, edge.pre == 0)
 
 
+def bias_factors(
+    states: Sequence[Tensor], terms: Sequence[Term], layer: int, form: Form
+) -> list[Tensor]:
+    """A layer's bias contrast as factors (B, *shape): summed, they are minus the gradient.
+
+    Args:
+        states, terms, form: as for `edge_products`.
+        layer: whose bias.
+    """
+    coefficients, batch = batch_coefficients(states[-1], terms)
+    phases = split_phases(states[layer], batch)
+    if form == "difference":
+        return [contrast(phases, coefficients)]
+    return [phase * c for phase, c in zip(phases, coefficients, strict=True)]
+
+
 def batch_coefficients(last: Tensor, terms: Sequence[Term]) -> tuple[Tensor, int]:
     """Coefficients of the mean over the batch (K,), and the batch, from K phases (K * B, ...)."""
     batch = last.shape[0] // len(terms)

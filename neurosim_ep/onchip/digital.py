@@ -21,6 +21,7 @@ class Digital(Rule):
 
     digital_gradient = True
     pulsed = False
+    bytes_per_weight = 8.0  # gradient and weight, 4 bytes each
 
     def __init__(self, write_interval: int = 1, *, rescale: bool = True) -> None:
         if write_interval < 1:

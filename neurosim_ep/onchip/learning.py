@@ -19,6 +19,7 @@ from neurosim_ep.learning import (
 )
 from neurosim_ep.models import Cost
 from neurosim_ep.onchip.rule import Rule, Update
+from neurosim_ep.onchip.tally import LineUse
 from neurosim_ep.onchip.targets import OnPulses, Target, targets_of
 
 
@@ -122,7 +123,9 @@ class OnChipUpdates:
         self.seed, self.image_time_s, self.on_pulses = seed, image_time_s, on_pulses
         self.renew_interval, self.renew_fraction = renew_interval, renew_fraction
         self.targets: list[Target] = targets_of(method.model)
-        self.updates = self.renewed = 0
+        device = method.model.biases[0].device
+        self.uses = [LineUse.none(device) for _ in self.targets]
+        self.updates = self.images = self.renewed = 0
         if self.rule.pulsed:
             for target in self.targets:
                 _ = target.step  # refuses cards without a pulse response now, not after a batch
@@ -139,20 +142,21 @@ class OnChipUpdates:
         wanted = None
         if self.rule.digital_gradient:
             wanted = [t.parameter - old for t, old in zip(self.targets, before, strict=True)]
-        rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
         self.rule.apply(
             Update(
                 chip,
                 self.targets,
                 contrast,
-                [float(rates[id(target.parameter)]) for target in self.targets],
+                self.target_rates(),
                 wanted,
                 self.updates,
                 self.seed,
+                self.uses,
                 self.on_pulses,
             )
         )
         self.updates += 1
+        self.images += len(contrast.cost)
         if self.rule.pulsed and self.updates % self.renew_interval == 0:
             self.renewed += sum(
                 target.storage.renew(self.renew_fraction)
@@ -164,6 +168,11 @@ class OnChipUpdates:
             chip.advance_time(seconds)
             self.rule.advance_time(seconds)
         chip.read_bias_rows()
+
+    def target_rates(self) -> list[float]:
+        """Learning rate of every target at present."""
+        rates = {id(p): group["lr"] for group in self.param_groups for p in group["params"]}
+        return [float(rates[id(target.parameter)]) for target in self.targets]
 
     def record(self) -> dict[str, Any]:
         """Plain numbers that belong into a run's record."""
@@ -192,7 +201,9 @@ class OnChipUpdates:
             "optimiser": self.optimiser.state_dict(),
             "rule": self.rule.state_dict(),
             "updates": self.updates,
+            "images": self.images,
             "renewed": self.renewed,
+            "uses": [use.numbers() for use in self.uses],
             "batches": self.method.batches,
         }
 
@@ -202,6 +213,8 @@ class OnChipUpdates:
         self.param_groups = self.optimiser.param_groups
         self.rule.load_state_dict(state["rule"])
         self.updates, self.renewed = state["updates"], state["renewed"]
+        self.images, device = state["images"], self.method.model.biases[0].device
+        self.uses = [LineUse.of_numbers(numbers, device) for numbers in state["uses"]]
         self.method.batches = state["batches"]
 
 

@@ -20,6 +20,7 @@ class MixedPrecision(Rule):
     """
 
     digital_gradient = True
+    bytes_per_weight = 8.0  # gradient and accumulator, 4 bytes each
 
     def __init__(self) -> None:
         self.accumulators: list[Tensor] = []

@@ -34,7 +34,7 @@ class Pulsed(Rule):
             counts = product_counts(
                 target, pairs, rate, self.trains, update.generator("trains", place)
             )
-            update.pulse(place, counts.up, counts.down)
+            update.pulse(place, counts.up, counts.down, counts.use)
 
 
 def product_counts(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from neurosim_ep.crossbar import CrossbarNetwork
 from neurosim_ep.learning import Contrast
+from neurosim_ep.onchip.tally import LineUse, serial_use
 from neurosim_ep.onchip.targets import OnPulses, Target
 from neurosim_ep.seeds import derive_seed
 
@@ -26,6 +27,7 @@ class Update:
             without a digital gradient.
         number: counted from 0.
         seed: of whatever the rule draws.
+        uses: what every target's lines did so far; updates add to it.
         on_pulses: is told the pulses of every target.
     """
 
@@ -36,6 +38,7 @@ class Update:
     wanted: list[Tensor] | None
     number: int
     seed: int
+    uses: list[LineUse]
     on_pulses: OnPulses | None = None
 
     def generator(self, *parts: int | str) -> torch.Generator:
@@ -43,9 +46,19 @@ class Update:
         seed = derive_seed(self.seed, self.number, *parts)
         return torch.Generator(self.chip.biases[0].device).manual_seed(seed)
 
-    def pulse(self, place: int, up: Tensor, down: Tensor) -> None:
-        """Move a target's devices, and tell so."""
-        self.targets[place].pulse(up, down)
+    def pulse(self, place: int, up: Tensor, down: Tensor, use: LineUse | None = None) -> None:
+        """Move a target's devices, and tell so.
+
+        Args:
+            place: of the target.
+            up, down: increments and decrements, in ``weight_shape``.
+            use: of the lines; None where the counts are given row by row.
+        """
+        target = self.targets[place]
+        target.pulse(up, down)
+        if use is None:
+            use = serial_use(target.geometry.matrix(up), target.geometry.matrix(down))
+        self.uses[place] = self.uses[place] + use
         if self.on_pulses is not None:
             self.on_pulses(place, up, down)
 
@@ -61,10 +74,12 @@ class Rule(ABC):
         digital_gradient: whether the contrast is summed digitally, so that a ``torch.optim``
             optimiser says what is wanted of the weights.
         pulsed: whether it moves devices by single pulses, not by write-verify.
+        bytes_per_weight: memory beside the array that an update reads and writes again.
     """
 
     digital_gradient: bool = False
     pulsed: bool = True
+    bytes_per_weight: float = 0.0
 
     def attach(self, targets: list[Target]) -> None:  # noqa: B027  (many rules keep none)
         """Make the state that the rule keeps of every target."""
@@ -72,6 +87,9 @@ class Rule(ABC):
     @abstractmethod
     def apply(self, update: Update) -> None:
         """Move the devices for one batch."""
+
+    def advance_time(self, seconds: float) -> None:  # noqa: B027
+        """Let devices of the rule's own age."""
 
     def record(self) -> dict[str, Any]:
         """Plain numbers that belong into a run's record."""

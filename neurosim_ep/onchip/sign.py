@@ -20,6 +20,7 @@ class Sign(Rule):
     """
 
     digital_gradient = True
+    bytes_per_weight = 4.0  # the gradient, summed over the batch
 
     def __init__(self, threshold_steps: float = 0.5) -> None:
         if not threshold_steps > 0.0:

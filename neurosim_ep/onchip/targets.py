@@ -1,13 +1,13 @@
 """What an on-chip rule updates: the weights of edges, and biases that sit on rows of their own."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from neurosim_ep.crossbar import BiasRow, CrossbarNetwork, CrossbarStorage
-from neurosim_ep.learning import Contrast, Form, Product, edge_products
+from neurosim_ep.learning import Contrast, Form, Product, bias_factors, edge_products
 from neurosim_ep.models import Geometry
 
 OnPulses = Callable[[int, Tensor, Tensor], None]
@@ -40,8 +40,11 @@ class Target:
 
     def demand(self, post: Tensor, rate: float) -> Tensor:
         """A post factor (N, *linear_shape) in pulses per unit of the pre factor."""
-        step = self.storage.matrix.weight_step
-        return post * (rate / step).view(1, -1, *(1,) * (post.dim() - 2))
+        scale = rate / self.storage.matrix.weight_step
+        # A column is a channel, or one unit where a dense edge leads to a layer of channels.
+        shape = self.geometry.linear_shape
+        units = len(scale) == math.prod(shape)
+        return post * scale.view(1, *(shape if units else (-1, *(1,) * (post.dim() - 2))))
 
     def pulse(self, up: Tensor, down: Tensor) -> None:
         """Raise and lower the weights, see `CrossbarStorage.pulse`."""
@@ -75,12 +78,7 @@ def target_products(chip: CrossbarNetwork, contrast: Contrast, form: Form) -> li
         for _, edge, found in edge_products(chip, states, terms, form)
         if isinstance(edge.storage, CrossbarStorage)
     ]
-    batch = states[-1].shape[0] // len(terms)
-    coefficients = [float(term.coefficient.real) / batch for term in terms]
-    for layer in chip.bias_rows:
-        phases = list(states[layer].view(len(terms), batch, *states[layer].shape[1:]))
-        factors = [phase * c for phase, c in zip(phases, coefficients, strict=True)]
-        if form == "difference":
-            factors = [torch.stack(factors).sum(0)]
-        products.append([chip.bias_rows[layer].product(factor) for factor in factors])
+    for layer, row in chip.bias_rows.items():
+        factors = bias_factors(states, terms, layer, form)
+        products.append([row.product(factor) for factor in factors])
     return products

@@ -16,6 +16,7 @@ from neurosim_ep.crossbar import CrossbarMatrix, read_rows
 from neurosim_ep.learning import Form
 from neurosim_ep.onchip.pulsed import product_counts
 from neurosim_ep.onchip.rule import Rule, Update
+from neurosim_ep.onchip.tally import LineUse, read_use
 from neurosim_ep.onchip.targets import Target, target_products
 from neurosim_ep.onchip.trains import Counts, Trains
 from neurosim_ep.seeds import derive_seed
@@ -33,12 +34,14 @@ class _Fast:
         buffer: digital, what was read and not yet passed on (rows, columns).
         chopper: sign with which each row is driven at present (rows, 1).
         row: next one to be read.
+        use: of the fast array's lines so far.
     """
 
     matrix: CrossbarMatrix
     reference: Tensor
     buffer: Tensor
     chopper: Tensor
+    use: LineUse
     row: int = 0
 
 
@@ -61,7 +64,7 @@ class TikiTaka(Rule):
         form, trains: as in `Pulsed`.
         sweep_updates: updates in which all rows are read once.
         transfer_gain: what readings are passed on times, beside the ratio of the rates.
-        fast_learning_rate: of the fast array; None takes the learning rate of the first update.
+        fast_learning_rate: of the fast array; None takes each target's first learning rate.
         symmetrising_pulses: up and down pulses, in random order, that bring the fast devices to
             their symmetry points at the start; what is read then is the static reference.
         seed: of the fast arrays' devices.
@@ -127,21 +130,24 @@ class TikiTaka(Rule):
         generator.manual_seed(derive_seed(self.seed, "reference", place))
         everything = torch.arange(len(like), device=like.device)
         reference = read_rows(matrix, everything, generator)
-        return _Fast(matrix, reference, zeros.clone(), torch.ones_like(like[:, :1]))
+        chopper, use = torch.ones_like(like[:, :1]), LineUse.none(like.device)
+        return _Fast(matrix, reference, zeros.clone(), chopper, use)
 
     @torch.no_grad()
     def apply(self, update: Update) -> None:
         """Pulse the fast arrays, read their next rows, move the weights."""
-        if not self.fast_rates:
-            self.fast_rates = [self.fast_learning_rate or rate for rate in update.rates]
+        held, given = self.fast_rates or update.rates, self.fast_learning_rate
+        self.fast_rates = [
+            given or old or rate for old, rate in zip(held, update.rates, strict=True)
+        ]
         products = target_products(update.chip, update.contrast, self.form)
         for place, (target, pairs) in enumerate(zip(update.targets, products, strict=True)):
             fast, rate = self.fast[place], self.fast_rates[place]
             counts = product_counts(
                 target, pairs, rate, self.trains, update.generator("trains", place)
             )
-            chopped = _chopped(target, counts, fast.chopper)
-            fast.matrix.pulse(chopped.up, chopped.down)
+            fast.matrix.pulse(*_chopped(target, counts, fast.chopper))
+            fast.use = fast.use + counts.use
             increments = self._transfer(fast, target, update, place)
             update.pulse_by(place, target.geometry.from_matrix(increments))
 
@@ -152,9 +158,9 @@ class TikiTaka(Rule):
         rows = (torch.arange(count, device=fast.buffer.device) + fast.row) % total
         fast.row = (fast.row + count) % total
         read = read_rows(fast.matrix, rows, generator)
-        rate = update.rates[place]
-        # What does not learn at all has no rate on the fast array either.
-        gain = rate / self.fast_rates[place] if rate else 0.0
+        fast.use = fast.use + read_use(count, rows.device)
+        rate, fast_rate = update.rates[place], self.fast_rates[place]
+        gain = self.transfer_gain * rate / fast_rate if fast_rate else 0.0
         value = gain * fast.chopper[rows] * (read - fast.reference[rows])
         step = target.storage.matrix.weight_step
         increments = torch.zeros_like(fast.buffer)
@@ -204,6 +210,7 @@ class TikiTaka(Rule):
                     "buffer": fast.buffer,
                     "chopper": fast.chopper,
                     "row": fast.row,
+                    "use": fast.use.numbers(),
                 }
                 for fast in self.fast
             ],
@@ -217,10 +224,11 @@ class TikiTaka(Rule):
             for name in ("reference", "buffer", "chopper"):
                 getattr(fast, name).copy_(saved[name])
             fast.row = saved["row"]
+            fast.use = LineUse.of_numbers(saved["use"], fast.buffer.device)
 
 
-def _chopped(target: Target, counts: Counts, chopper: Tensor) -> Counts:
+def _chopped(target: Target, counts: Counts, chopper: Tensor) -> tuple[Tensor, Tensor]:
     """Counts as a matrix (rows, columns), with rows of a negative sign turned round."""
     up, down = target.geometry.matrix(counts.up), target.geometry.matrix(counts.down)
     straight = chopper > 0.0
-    return Counts(torch.where(straight, up, down), torch.where(straight, down, up))
+    return torch.where(straight, up, down), torch.where(straight, down, up)

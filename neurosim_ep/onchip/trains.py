@@ -16,8 +16,12 @@ import torch
 from torch import Tensor
 
 from neurosim_ep.models import Geometry
+from neurosim_ep.onchip.tally import LineUse, train_use
 
 Kind = Literal["mean_field", "stochastic", "deterministic"]
+
+_ROUNDING = 1e-5
+"""Relative error of a ratio of sums in float32, with room to spare."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,17 @@ class Trains:
             ``deterministic`` sends a train's pulses in a row to the rows and evenly spread to the
             columns, so that n_x and n_d pulses meet round(n_x n_d / BL) times.
         longest: slots of a train at most.
+
+    Raises:
+        ValueError: for no slots.
     """
 
     kind: Kind = "mean_field"
     longest: int = 31
+
+    def __post_init__(self) -> None:
+        if self.longest < 1:
+            raise ValueError(f"longest: {self.longest} is not allowed; must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,15 @@ class Counts:
     Attributes:
         up: increments.
         down: decrements.
+        use: what their trains took of the lines.
     """
 
     up: Tensor
     down: Tensor
+    use: LineUse
 
     def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.up + other.up, self.down + other.down)
+        return Counts(self.up + other.up, self.down + other.down, self.use + other.use)
 
 
 @torch.no_grad()
@@ -76,8 +89,10 @@ def pulse_counts(
     x = _relative(pre, rows, share)
     d = _relative(demand, columns, share)
     if trains.kind == "mean_field":
-        return _mean_field(geometry, x, d, slots, generator)
-    return _slot_by_slot(geometry, x, d, slots, trains.kind == "stochastic", generator)
+        met = _mean_field(geometry, x, d, slots, generator)
+    else:
+        met = _slot_by_slot(geometry, x, d, slots, trains.kind == "stochastic", generator)
+    return Counts(*met, train_use(geometry, x, d, torch.where(asked > 0.0, slots, 0.0)))
 
 
 def _relative(factor: Tensor, largest: Tensor, share: Tensor) -> Tensor:
@@ -92,7 +107,7 @@ def _per_image(values: Tensor, like: Tensor) -> Tensor:
 
 def _mean_field(
     geometry: Geometry, x: Tensor, d: Tensor, slots: Tensor, generator: torch.Generator
-) -> Counts:
+) -> tuple[Tensor, Tensor]:
     # Of independent slots with probability p: mean sum(p), variance sum(p) - sum(p^2).
     weighted = x * _per_image(slots, x)
     means = _by_sign(geometry, weighted, d)
@@ -100,7 +115,7 @@ def _mean_field(
     up, down = (
         _binomial(mean, square, generator) for mean, square in zip(means, squares, strict=True)
     )
-    return Counts(up, down)
+    return up, down
 
 
 def _by_sign(geometry: Geometry, x: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +135,9 @@ def _binomial(mean: Tensor, square: Tensor, generator: torch.Generator) -> Tenso
         return torch.zeros_like(mean)
     # n p = mean, n p^2 = square; sums that rounding made inconsistent have n of at least 1.
     tiny = torch.finfo(mean.dtype).tiny
-    trials = (mean.square() / square.clamp_min(tiny)).clamp_max(1e6).ceil()
+    trials = (mean.square() / square.clamp_min(tiny)).clamp_max(1e6)
+    # A whole n stays what it is, though rounding put it slightly above.
+    trials = (trials * (1.0 - _ROUNDING)).ceil()
     trials = torch.maximum(trials, mean.ceil()).clamp_min(1.0)
     return torch.binomial(trials, (mean / trials).clamp_max(1.0), generator=generator)
 
@@ -132,7 +149,7 @@ def _slot_by_slot(
     slots: Tensor,
     stochastic: bool,
     generator: torch.Generator,
-) -> Counts:
+) -> tuple[Tensor, Tensor]:
     up = down = torch.zeros((), dtype=x.dtype, device=x.device)
     for slot in range(int(slots.max())):
         if stochastic:
@@ -144,9 +161,15 @@ def _slot_by_slot(
             length = _per_image(slots, x)
             rows = (slot < (x.abs() * length).round()).to(x)
             length = _per_image(slots, d)
-            sent = (d.abs() * length).round() / length
-            columns = (sent * (slot + 1) + 0.5).floor() - (sent * slot + 0.5).floor()
+            sent = (d.abs() * length).round()
+            columns = _sent_by(sent, slot + 1, length) - _sent_by(sent, slot, length)
             columns *= (slot < length).to(d)
         met = _by_sign(geometry, rows * x.sign(), columns * d.sign())
         up, down = up + met[0], down + met[1]
-    return Counts(up.round(), down.round())
+    return up.round(), down.round()
+
+
+def _sent_by(sent: Tensor, slot: int, length: Tensor) -> Tensor:
+    """Pulses of an evenly spread train before a slot: sent * slot / length, halves rounded up."""
+    # One division of whole numbers: exact where it comes out whole.
+    return ((2.0 * sent * slot + length) / (2.0 * length)).floor()

@@ -10,7 +10,7 @@ import torch
 from scipy import constants, stats
 
 from neurosim_ep.cards import card_from_mapping
-from neurosim_ep.devices import DeviceCard
+from neurosim_ep.devices import DeviceCard, Devices
 from neurosim_ep.devices.curves import (
     DRIFT_STARTS,
     drift_after,
@@ -83,6 +83,27 @@ def test_pulsed_devices_differ_and_never_conduct_less_than_nothing() -> None:
     assert not torch.equal(first.devices_siemens, other.devices_siemens)
     assert float(first.devices_siemens.min()) == 0.0
     assert float(first.devices_siemens.std(dim=0).min()) > 0.0
+
+
+def test_a_one_sided_card_draws_up_pulses_only() -> None:
+    response = {"model": "constant", "step_relative": 0.1, "one_sided": True, "source": "assumed"}
+    curve = pulse_curve(card(pulse_response=response), 0)
+    assert curve is not None
+    assert curve.up_pulses == 30
+    expected = [min(LOW + k * 0.05 * (HIGH - LOW), HIGH) for k in range(31)]
+    torch.testing.assert_close(curve.mean_siemens, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_pulses_stop_at_the_bounds_of_the_window_s_spread() -> None:
+    spread = {"g_min_sigma_relative": 0.3, "g_max_sigma_relative": 0.1, "source": "assumed"}
+    response = {"model": "constant", "step_relative": 0.1, "source": "assumed"}
+    curve = pulse_curve(card(pulse_response=response, spread=spread), 0)
+    assert curve is not None
+    devices = Devices(card(spread=spread), (64,), seed=0, dtype=torch.float64)
+    assert devices.lower is not None
+    assert devices.upper is not None
+    torch.testing.assert_close(curve.devices_siemens[:, 0], devices.lower[:4])
+    torch.testing.assert_close(curve.devices_siemens[:, 30], devices.upper[:4])
 
 
 def test_levels_are_targets_and_what_is_reached() -> None:

@@ -12,12 +12,13 @@ from neurosim_ep.devices.pulse_response import LinearPulse
 CARDS = shipped_device_cards()
 NAMES = (
     "ideal hfo2-reram cmo-hfox-reram reram-array-om reram-array-hfo2 wan2022-reram pcm li-ecram "
-    "mo-ecram fefet capacitor"
+    "mo-ecram fefet capacitor symmetric-1000"
 )
 S = {"source": "a test"}
 WINDOW = {"g_min_siemens": 1e-6, "g_max_siemens": 25e-6, **S}
 THERMAL = {"model": "thermal", "bandwidth_hz": 1e6, **S}
 VERIFY = {"tolerance_siemens": 1e-7, "max_pulses": 9, **S}
+PULSE = {"model": "constant", "step_relative": 0.1, **S}
 RETENTION = {"model": "retention", "rest_siemens": 1e-6, "time_constant_s": 1.0, **S}
 POWER_LAW = {
     "model": "power_law",
@@ -85,7 +86,7 @@ def test_a_card_s_numbers_fit_together(name):
     assert error.square().mean().sqrt() < 0.2
     assert error.mean().abs() < 0.02
     variance = devices.read_variance().per_square_volt
-    assert (variance is None) == (name == "ideal")
+    assert (variance is None) == (name in ("ideal", "symmetric-1000"))
     if variance is not None:
         relative = variance.mean().sqrt() / card.window.range_siemens
         assert 1e-4 < relative < 0.05
@@ -159,15 +160,58 @@ def test_programming_noise_is_the_presets_write_noise(name, steps, step):
     assert sigma == pytest.approx(steps * step * half_window, rel=5e-3)
 
 
+# Device-to-device sigma of the bounds in half windows, as in aihwkit's presets.
+BOUNDS = {
+    "capacitor": (0.07, 0.07),
+    "hfo2-reram": (None, 0.3),
+    "li-ecram": (0.0414, 0.0586),
+    "mo-ecram": (0.0414, 0.0586),
+    "reram-array-hfo2": (None, 0.4295),
+    "reram-array-om": (None, 0.3499),
+}
+
+
 @pytest.mark.parametrize("name", CARDS)
-def test_pulse_spread_and_window_spread_agree(name):
+def test_bounds_are_given_once_and_are_the_presets(name):
     card = CARDS[name]
+    assert (card.spread is not None) == (name in BOUNDS)
+    assert card.pulse_response.w_max_spread_relative == 0.0
+    assert card.pulse_response.w_min_spread_relative == 0.0
     if card.spread is None:
+        assert card.draw_bounds((5,), torch.Generator(), torch.float32) is None
         return
     half_window = card.window.range_siemens / 2
+    lower, upper = BOUNDS[name]
     sigma = card.spread.g_max_sigma_relative * card.window.g_max_siemens
-    expected = card.pulse_response.w_max_spread_relative * half_window
-    assert sigma == pytest.approx(expected, rel=5e-3)
+    assert sigma == pytest.approx(upper * half_window, rel=5e-3)
+    if lower is not None:
+        sigma = card.spread.g_min_sigma_relative * card.window.g_min_siemens
+        assert sigma == pytest.approx(lower * half_window, rel=2e-2)
+
+
+def test_only_phase_change_memory_has_up_pulses_alone():
+    assert [n for n, card in CARDS.items() if card.pulse_response.one_sided] == ["pcm"]
+
+
+def test_endurance_is_given_where_anything_wears_out():
+    for name, card in CARDS.items():
+        assert (card.endurance is None) == (name in ("ideal", "symmetric-1000", "capacitor"))
+        if card.endurance:
+            assert 1e5 <= card.endurance.pulses <= 1e10
+            assert card.endurance.source.startswith("assumed: ")
+
+
+def test_the_card_to_study_rules_with_is_symmetric_and_has_a_thousand_states():
+    card = CARDS["symmetric-1000"]
+    assert card.description.startswith("Hypothetical")
+    pulse = card.pulse_response
+    assert pulse.window_step() == pytest.approx(2.0 / 1000)
+    assert float(pulse.symmetry_point(pulse.nominal())) == 0.0
+    assert card.window.model_dump(exclude={"source"}) == CARDS["ideal"].window.model_dump(
+        exclude={"source"}
+    )
+    given = {name for name in type(card).model_fields if getattr(card, name)}
+    assert given == {"name", "description", "window", "pulse_response", "operation"}
 
 
 def test_published_windows_and_faults():
@@ -193,6 +237,7 @@ def test_absent_tables_are_absent_phenomena():
     assert card.read_noise == ()
     assert card.telegraph is None
     assert card.operation.temperature_kelvin == 300.0
+    assert card.endurance is None
     for name in ("spread", "programming", "write_verify", "faults", "drift", "pulse_response"):
         assert getattr(card, name) is None
 
@@ -284,6 +329,18 @@ REFUSED = [
     ({"windw": WINDOW}, "windw: unknown field; did you mean window?"),
     ({"name": "two words"},
      'name: "two words" is not allowed; must be letters, digits, -, _, . and +'),
+    ({"spread": {"g_max_sigma_relative": 0.1, **S},
+      "pulse_response": {**PULSE, "w_max_spread_relative": 0.2}},
+     "pulse_response.w_max_spread_relative: 0.2 is not allowed; must be absent beside the table "
+     "spread, which gives the bounds"),
+    ({"spread": {"g_max_sigma_relative": 0.1, **S},
+      "pulse_response": {**PULSE, "w_min_spread_relative": 0.2}},
+     "pulse_response.w_min_spread_relative: 0.2 is not allowed; must be absent beside the table "
+     "spread, which gives the bounds"),
+    ({"endurance": {"pulses": 0.0, **S}},
+     "endurance.pulses: 0.0 is not allowed; must be greater than 0"),
+    ({"endurance": {"pulses": 1e6}},
+     "endurance.source: absent is not allowed; must be text that says where the numbers come from"),
     ({"pulse_response": {"model": "magic", **S}},
      'pulse_response.model: "magic" is not allowed; must be one of "constant", "linear", '
      '"soft_bounds", "exponential", "power"'),

@@ -27,7 +27,7 @@ def measured(
     response = TypeAdapter(PulseResponse).validate_python({"source": "simulated", **fields})
     generator = torch.Generator().manual_seed(seed)
     made = response.fabricate((devices,), generator, torch.float64)
-    w = 0.95 * made.w_min
+    w = (0.95 * made.w_min).expand(devices)
     lines = ["device,pulse,direction,conductance_siemens"]
     ups = ([True] * half + [False] * half) * cycles
     rows = []

@@ -416,3 +416,27 @@ def test_kit_shows_the_same_write_noise() -> None:
     seen = response.visible(w, seeded(15)).flatten()
     theirs = kit_pulse(tile, True).flatten()
     assert stats.ks_2samp(theirs.numpy(), seen.numpy()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("ups", [50, 35])
+def test_kit_trains_have_the_same_moments(model: str, ups: int) -> None:
+    # Every row of the kit's tile gets its 50 pulses one by one, in an order of its own.
+    rows, columns, pulses = 150, 40, 50
+    same = dict.fromkeys(("dw_min_dtod", "w_max_dtod", "w_min_dtod", "up_down_dtod"), 0.0)
+    tile = kit_tile(model, rows, columns, dw_min_std=0.3, **same)
+    orders = torch.rand((rows, pulses), generator=seeded(16)).argsort(1) < ups
+    for upward in orders.T:
+        signs = torch.where(upward, -1.0, 1.0)
+        tile.update(torch.ones(1, columns), signs[None])
+    theirs = tile.get_weights()[0].double()
+    response = table(model, cycle_spread_relative=0.3, up_down=-0.2)
+    w = torch.zeros(rows, columns, dtype=torch.float64)
+    counts = torch.full_like(w, ups), torch.full_like(w, pulses - ups)
+    devices = kit_devices(tile).to(dtype=torch.float64)
+    ours = response.pulses(w, *counts, devices, seeded(17))
+    # Rows share their order, hence the error of a mean over rows.
+    error = 4.5 * math.hypot(float(theirs.mean(1).std()) / rows**0.5, float(ours.std()) / 77.0)
+    way, step = abs(float(theirs.mean())), response.window_step()
+    assert abs(float(theirs.mean() - ours.mean())) < error + 0.2 * step + 0.01 * way
+    assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.15, abs=0.1 * step)

@@ -66,6 +66,15 @@ def test_a_window_without_levels_rounds_nothing():
     assert window().round(g) is g
 
 
+def test_states_are_minus_one_and_one_at_the_bounds():
+    table = window()
+    w = torch.tensor([-1.0, 0.0, 1.0, 1.5], dtype=torch.float64)
+    g = torch.tensor([5e-6, 22.5e-6, 40e-6, 48.75e-6], dtype=torch.float64)
+    torch.testing.assert_close(table.siemens(w), g)
+    torch.testing.assert_close(table.state(g), w)
+    assert float(table.siemens(torch.tensor(-1.5))) == 0.0
+
+
 # --- Spread --------------------------------------------------------------------------------------
 
 
@@ -84,6 +93,8 @@ def test_every_device_keeps_a_window(dtype, sigma):
     lower, upper = table.draw(window(), (COUNT,), generator(2), dtype)
     assert (lower >= 0.0).all()
     assert (upper - lower >= 0.0099 * 35e-6).all()
+    assert (lower <= 22.5e-6 - 0.0049 * 35e-6).all()
+    assert (upper >= 22.5e-6 + 0.0049 * 35e-6).all()
 
 
 def test_one_spread_does_not_redraw_the_other():

@@ -1,0 +1,115 @@
+"""The command ``neurosim-ep sweep``."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from neurosim_ep._cli_errors import one_line_errors
+
+
+def sweep(
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe's name, or the path of a TOML file.")
+    ],
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=V1,V2,...",
+            help="A key and its values; up to three: horizontal axis, lines, panels.",
+        ),
+    ],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A field of the recipe or of a card, for all cells; may be given repeatedly.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Trainings of each combination: the recipe's seed and the next.")
+    ] = 3,
+    device: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Device card (name or TOML file): on chip.")
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option(metavar="CARD", help="Array card (name or TOML file): on chip.")
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=PERCENT", help="A horizontal line; may be given repeatedly."),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(help="Cells that train at a time; if several, in one thread each."),
+    ] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder.", show_default="runs/sweep-<recipe's name>")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="As in `train`.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep finished cells and go on with the others; values and seeds may be added.",
+        ),
+    ] = False,
+) -> None:
+    """Train a recipe at every combination of up to three varied keys.
+
+    Keys are the recipe's fields (learning.beta), `device` and `array` (cards), and fields of the
+    cards: device.pulse_response.up_down, device.read_noise[0].sigma_relative, array.wires=none; in
+    short device.states (2 / step_relative), device.read_noise_relative (one lumped term, a share of
+    the window), array.adc_bits and array.dac_bits (of all converters). The value none removes a
+    field, or a table of a card.
+
+    Values are separated by semicolons where there are any, else by commas outside of brackets:
+    --vary "network.widths=[96];[96,96]". Keys that vary together are joined by +, and so are their
+    values: --vary on_chip.rule+learning.learning_rate=pulsed+0.1,sign+0.01.
+
+    The folder gets sweep.json, results.csv (one row per training), accuracy.png, and the run folder
+    of every training.
+    """
+    from neurosim_ep.experiments import sweep as run_sweep
+    from neurosim_ep.experiments.sweep_display import told
+
+    with one_line_errors():
+        result = run_sweep(
+            recipe,
+            vary,
+            seeds,
+            out,
+            overrides=set_ or (),
+            device=device,
+            array=array,
+            references=dict(map(_reference, reference or ())),
+            data_dir=data_dir,
+            resume=resume,
+            jobs=jobs,
+            command=sys.argv,
+        )
+        Console(width=None if sys.stdout.isatty() else 160).print(result.table())
+        told_of = Counter(cell.message for cell in result.failed)
+        for message, count in told_of.items():
+            first = next(cell for cell in result.failed if cell.message == message)
+            where = f"{told(first.values)}, seed {first.seed}"
+            print(f"failed: {count} of {len(result.cells)} cells, the first at {where}: {message}")
+        print(f"records: {result.folder}")
+        if len(result.failed) == len(result.cells):
+            raise typer.Exit(1)
+
+
+def _reference(text: str) -> tuple[str, float]:
+    label, equals, percent = text.rpartition("=")
+    try:
+        if not (equals and label.strip()):
+            raise ValueError
+        return label.strip(), float(percent)
+    except ValueError:
+        raise ValueError(
+            f'reference: "{text}" is not allowed; must be LABEL=PERCENT, as in "exact EP=97.2"'
+        ) from None

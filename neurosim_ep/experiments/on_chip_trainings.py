@@ -1,0 +1,175 @@
+"""The trainings of a comparison, exact and on chips: planned, checked, then run side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from neurosim_ep.cards import dump_card
+from neurosim_ep.config import Recipe
+from neurosim_ep.crossbar import ArrayCard, shipped_array_cards
+from neurosim_ep.devices import DeviceCard, shipped_device_cards
+from neurosim_ep.experiments.on_chip import Cards
+from neurosim_ep.experiments.on_chip_rules import RuleChoice, on_chip_recipe
+from neurosim_ep.experiments.run_folder import RunFolder
+from neurosim_ep.experiments.sweep_cells import CellResult, result_of, train_cell
+from neurosim_ep.experiments.sweep_checks import check_cells
+from neurosim_ep.experiments.sweep_display import SweepDisplay
+from neurosim_ep.experiments.sweep_grid import Cell, card_path
+from neurosim_ep.experiments.sweep_processes import train_in_processes
+from neurosim_ep.learning import write_text
+
+
+@dataclass(frozen=True)
+class Training(Cell):
+    """One training of a comparison; ``values`` say in words which.
+
+    Its folder is that of a run, beside which nothing but changed cards is written.
+    """
+
+    def start(self) -> None:
+        """Make the folder, and write the cards into it that are not shipped."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.failure.unlink(missing_ok=True)
+        for kind in self.changed:
+            write_text(card_path(self.folder, kind), dump_card(getattr(self, kind)))
+
+    def check_same(self) -> None:
+        """A folder that holds a run must hold this one.
+
+        Raises:
+            ValueError: naming the first field that differs.
+        """
+        files = RunFolder(self.folder)
+        if files.recipe.exists():
+            both = self.device is not None and self.array is not None
+            files.check_same(self.recipe, Cards(self.device, self.array) if both else None)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class TrainingSource:
+    """What all trainings of a comparison share.
+
+    Attributes:
+        recipe: of the exact training; its table [on_chip], if any, is where rules get their fields.
+        threads: of each training; None takes the recipe's.
+    """
+
+    recipe: Recipe
+    threads: int | None = None
+
+    def exact(self, folder: Path, seed: int, values: Mapping[str, str]) -> Training:
+        """A training without hardware."""
+        recipe = self.recipe.model_copy(update={"on_chip": None, "seed": seed})
+        return Training(values, seed, self._threaded(recipe), folder.resolve())
+
+    def on_chip(
+        self,
+        folder: Path,
+        seed: int,
+        values: Mapping[str, str],
+        cards: Cards,
+        choice: RuleChoice,
+        *,
+        device_seed: int,
+        scale_trains: float = 1.0,
+    ) -> Training:
+        """A training on a chip; cards that are not shipped become files of its folder.
+
+        Raises:
+            ValueError: if the rule cannot have what the recipe asks for.
+        """
+        place, changed = folder.resolve(), _changed(cards)
+        names = {
+            kind: str(card_path(place, kind)) if kind in changed else getattr(cards, kind).name
+            for kind in ("device", "array")
+        }
+        recipe, _ = on_chip_recipe(
+            self.recipe.model_copy(update={"seed": seed}),
+            choice,
+            device_card=names["device"],
+            array_card=names["array"],
+            device_seed=device_seed,
+            scale_trains=scale_trains,
+        )
+        return Training(
+            values, seed, self._threaded(recipe), place, cards.device, cards.array, changed
+        )
+
+    def _threaded(self, recipe: Recipe) -> Recipe:
+        if self.threads is None:
+            return recipe
+        run = recipe.run.model_copy(update={"threads": self.threads})
+        return recipe.model_copy(update={"run": run})
+
+
+def _changed(cards: Cards) -> tuple[str, ...]:
+    """Kinds of cards that are not the shipped ones of their names."""
+    shipped: dict[str, Mapping[str, DeviceCard] | Mapping[str, ArrayCard]] = {
+        "device": shipped_device_cards(),
+        "array": shipped_array_cards(),
+    }
+    return tuple(
+        kind
+        for kind, known in shipped.items()
+        if known.get(getattr(cards, kind).name) != getattr(cards, kind)
+    )
+
+
+def check_trainings(
+    trainings: Sequence[Training], data_dir: Path | None, *, resume: bool, progress: bool
+) -> None:
+    """Whether everything can be trained where it is to be.
+
+    Args:
+        trainings: all of them.
+        data_dir: folder with the data sets.
+        resume: whether folders may hold their runs already.
+        progress: show a download's progress.
+
+    Raises:
+        ValueError: naming what is not allowed, before anything is written.
+    """
+    for training in trainings:
+        if resume:
+            training.check_same()
+        else:
+            RunFolder(training.folder).check_free()
+    left = [t for t in trainings if result_of(t).status != "finished"]
+    check_cells(left, data_dir, progress=progress)
+
+
+def train_all(
+    trainings: Sequence[Training], jobs: int, data_dir: Path | None, console: Console
+) -> list[CellResult]:
+    """Train what is not finished.
+
+    Args:
+        trainings: checked by `check_trainings`.
+        jobs: how many at a time; more than one in processes of one thread each.
+        data_dir: folder with the data sets.
+        console: gets a line per training.
+
+    Returns:
+        What came of each, in their order; failed ones say why.
+    """
+    left = [training for training in trainings if result_of(training).status != "finished"]
+    with SweepDisplay(console, left) as display:
+        for cell in _trained(left, jobs, data_dir):
+            display.ended(cell, result_of(cell))
+    return [result_of(training) for training in trainings]
+
+
+def _trained(trainings: Sequence[Training], jobs: int, data_dir: Path | None) -> Iterator[Cell]:
+    """Train one after another, or several at a time; yield each when it has ended."""
+    if jobs > 1 and len(trainings) > 1:
+        yield from train_in_processes(trainings, jobs, data_dir, sys.argv)
+        return
+    for training in trainings:
+        training.start()
+        train_cell(training.recipe, training.folder, data_dir, sys.argv)
+        yield training

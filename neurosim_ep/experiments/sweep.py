@@ -1,0 +1,173 @@
+"""A grid of trainings: every study of what settings, devices and arrays cost is one call."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from neurosim_ep._toml_text import problem
+from neurosim_ep.experiments.hardware_options import seed_range
+from neurosim_ep.experiments.sweep_axes import Axis, axes_of, check_apart, settings_of
+from neurosim_ep.experiments.sweep_cells import CellResult, result_of, train_cell
+from neurosim_ep.experiments.sweep_checks import check_cells
+from neurosim_ep.experiments.sweep_display import SweepDisplay
+from neurosim_ep.experiments.sweep_grid import Cell, RecipeSource, cells_of, first_recipe
+from neurosim_ep.experiments.sweep_processes import train_in_processes
+from neurosim_ep.experiments.sweep_records import (
+    FIGURE,
+    check_folder,
+    results_table,
+    write_record,
+    write_results,
+)
+from neurosim_ep.sweep_plots import sweep_figure
+
+MOST_JOBS = 256
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep.
+
+    Attributes:
+        name: of the recipe.
+        axes: what was varied.
+        cells: one per combination of values and seed, the last axis but the seeds changing fastest.
+        folder: of ``sweep.json``, ``results.csv``, ``accuracy.png`` and the cells' run folders.
+    """
+
+    name: str
+    axes: tuple[Axis, ...]
+    cells: tuple[CellResult, ...]
+    folder: Path
+
+    @property
+    def groups(self) -> list[list[CellResult]]:
+        """The seeds of each combination of values."""
+        groups: dict[tuple[str, ...], list[CellResult]] = {}
+        for cell in self.cells:
+            groups.setdefault(tuple(cell.values.values()), []).append(cell)
+        return list(groups.values())
+
+    @property
+    def failed(self) -> list[CellResult]:
+        """Cells without an accuracy."""
+        return [cell for cell in self.cells if cell.result is None]
+
+    def table(self) -> Table:
+        """Mean and spread of the accuracies over the seeds."""
+        return results_table(self.name, self.groups)
+
+
+def sweep(
+    recipe: RecipeSource,
+    vary: Mapping[str, object] | Sequence[str],
+    seeds: int = 3,
+    folder: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | Path | None = None,
+    array: str | Path | None = None,
+    references: Mapping[str, float] | None = None,
+    data_dir: Path | None = None,
+    resume: bool = False,
+    jobs: int = 1,
+    console: Console | None = None,
+    command: Sequence[str] = (),
+) -> SweepResult:
+    """Train a recipe at every combination of up to three varied keys, with several seeds each.
+
+    Keys are fields of the recipe (``learning.beta``, or ``beta`` where only one field has that
+    name), ``device`` and ``array`` (names or paths of cards), and fields of these cards
+    (``device.pulse_response.up_down``, ``device.states``, ``array.adc_bits``; see
+    `sweep_cards.card_targets`).  A changed card is written into the cell's folder.  Everything is
+    resolved and checked before anything trains.
+
+    A training that fails, as by diverging, is recorded with its message, and the others go on.
+
+    Args:
+        recipe: name, path or recipe.
+        vary: lists of values by key, or texts ``KEY=V1,V2,...`` (`sweep_axes.axes_of`).  The first
+            key is the figure's horizontal axis, the second gives its lines, the third its panels.
+        seeds: trainings of each combination: the recipe's seed and those after it.  On a chip
+            `on_chip.device_seed` grows with it, so that each has hardware of its own.
+        folder: ``runs/sweep-<recipe's name>`` by default; it must hold no sweep unless resumed.
+        overrides: ``key=value``, of the recipe and of cards, for all cells.
+        device, array: names or paths of cards, for all cells; either makes an exact recipe learn on
+            a chip.
+        references: accuracies in percent by label, drawn as horizontal lines.
+        data_dir: folder with the data sets; see `neurosim_ep.data.load`.
+        resume: keep finished cells and go on with the others; values and seeds may have been added.
+        jobs: how many cells train at a time; more than one train in processes of one thread each.
+        console: where to show progress; standard error by default.
+        command: recorded with the sweep and its runs; the process's own by default.
+
+    Raises:
+        ValueError: one line per problem, before anything trains: an unknown or doubled key, a value
+            that is not allowed, a card without the field, a folder that is taken, missing data.
+    """
+    console, command = console or Console(stderr=True), list(command or sys.argv)
+    axes, settings = axes_of(vary), settings_of(overrides)
+    for name, card in (("device", device), ("array", array)):
+        if card is not None:
+            check_apart([name], "set", settings)
+            settings[name] = str(card)
+    check_apart(list(settings), "set")
+    check_apart([key for axis in axes for key in axis.keys], "vary", settings)
+    _check_options(axes, seeds, jobs, references or {})
+    first = first_recipe(recipe, settings, axes)
+    folder = folder or Path("runs") / f"sweep-{first.name}"
+    check_folder(folder, axes, resume=resume)
+    cells = cells_of(recipe, settings, axes, seeds, folder, threads=1 if jobs > 1 else None)
+    for cell in cells:
+        cell.check_same()
+    results = [result_of(cell) for cell in cells]
+    left = [n for n, result in enumerate(results) if result.status != "finished"]
+    check_cells([cells[n] for n in left], data_dir, progress=console.is_terminal)
+    write_record(folder, recipe, settings, axes, [c.seed for c in cells[:seeds]], jobs, command)
+    if len(left) < len(cells):
+        console.print(f"{len(cells) - len(left)} of {len(cells)} cells are finished already")
+    place = {id(cells[n]): n for n in left}
+    with SweepDisplay(console, [cells[n] for n in left]) as display:
+        for cell in _trained([cells[n] for n in left], jobs, data_dir, command):
+            number = place[id(cell)]
+            results[number] = result_of(cell)
+            display.ended(cell, results[number])
+            write_results(folder, results)
+    write_results(folder, results)
+    result = SweepResult(first.name, axes, tuple(results), folder)
+    sweep_figure(result, folder / FIGURE, references or {})
+    return result
+
+
+def _trained(
+    cells: Sequence[Cell], jobs: int, data_dir: Path | None, command: list[str]
+) -> Iterator[Cell]:
+    """Train cells; yield each when it has ended."""
+    if jobs > 1 and cells:
+        yield from train_in_processes(cells, jobs, data_dir, command)
+        return
+    for cell in cells:
+        cell.start()
+        train_cell(cell.recipe, cell.folder, data_dir, command)
+        yield cell
+
+
+def _check_options(
+    axes: Sequence[Axis], seeds: int, jobs: int, references: Mapping[str, float]
+) -> None:
+    seed_range("seeds", seeds)
+    if not 1 <= jobs <= MOST_JOBS:
+        raise ValueError(problem("jobs", jobs, f"at least 1 and at most {MOST_JOBS}"))
+    if jobs > 1 and any("run.threads" in axis.keys for axis in axes):
+        raise ValueError(problem("jobs", jobs, "1 where run.threads is varied"))
+    for label, percent in references.items():
+        if not (math.isfinite(percent) and 0.0 <= percent <= 100.0):
+            allowed = "LABEL=PERCENT with a number from 0 to 100"
+            raise ValueError(problem("reference", f"{label}={percent}", allowed))
