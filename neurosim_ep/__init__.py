@@ -5,11 +5,31 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from neurosim_ep import crossbar, data, devices, experiments, learning, models, settling
+    from neurosim_ep import (
+        crossbar,
+        data,
+        devices,
+        exchange,
+        experiments,
+        learning,
+        models,
+        onchip,
+        settling,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["crossbar", "data", "devices", "experiments", "learning", "models", "settling"]
+__all__ = [
+    "crossbar",
+    "data",
+    "devices",
+    "exchange",
+    "experiments",
+    "learning",
+    "models",
+    "onchip",
+    "settling",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurosim_ep._hdf5_unfinished import as_if_closed
+
 VERSION_1_10 = ("v110", "v110")
-"""Library versions of a file that can be read while it grows (HDF5's SWMR)."""
+"""Library versions of a file that stays whole while it grows (HDF5's single-writer mode)."""
 
 MAX_ELEMENTS = 2_000_000_000
 """No array that is read may be larger: a damaged file can claim any size."""
@@ -72,16 +74,6 @@ def numbers_and_texts(attributes: Mapping[str, Any]) -> dict[str, str | int | fl
     }
 
 
-def _opened(path: Path, growing: bool) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError:
-        # A file with an open writer, or a killed one, is refused like this; others stay refused.
-        if not growing or not path.is_file():
-            raise
-        return h5py.File(path, "r", swmr=True, libver=VERSION_1_10)
-
-
 class Hdf5Reader:
     """An open file of one of this program's formats.
 
@@ -89,7 +81,7 @@ class Hdf5Reader:
         path: of the file.
         name: the format that it must have.
         number: the largest format version that is understood.
-        growing: the file may be one that is being written, or was when its writer was killed.
+        unfinished: the file may be one whose writer was killed.
 
     Attributes:
         file: the open file, for what has been checked.
@@ -99,13 +91,17 @@ class Hdf5Reader:
             or not allowed.
     """
 
-    def __init__(self, path: Path, name: str, number: int, *, growing: bool = False) -> None:
+    def __init__(self, path: Path, name: str, number: int, *, unfinished: bool = False) -> None:
         self.path = path
+        self._stream = None
         try:
-            self.file = _opened(path, growing)
+            self._stream = as_if_closed(path) if unfinished else None
+            self.file = h5py.File(self._stream or path, "r")
         except FileNotFoundError:
             raise ValueError(f"{path}: no such file") from None
         except (OSError, RuntimeError, ValueError):
+            if self._stream is not None:
+                self._stream.close()
             reason = "a folder" if path.is_dir() else "not an HDF5 file, or a damaged one"
             raise ValueError(f"{path}: {reason}") from None
         try:
@@ -113,14 +109,20 @@ class Hdf5Reader:
                 raise self._refused("/", "format", self.text("/", "format"), repr(name))
             self.whole("/", "format_version", 1, number)
         except ValueError:
-            self.file.close()
+            self.close()
             raise
 
     def __enter__(self) -> "Hdf5Reader":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self.file.close()
+        if self._stream is not None:
+            self._stream.close()
 
     def problem(self, text: str) -> ValueError:
         """An error that names the file."""

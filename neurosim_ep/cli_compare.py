@@ -76,6 +76,38 @@ def compare(
             show_default="off",
         ),
     ] = None,
+    on_chip: Annotated[
+        bool | None,
+        typer.Option(
+            "--on-chip/--no-on-chip",
+            help="Let devices learn by themselves as well, beside backpropagation.",
+            show_default="off, or on for a recipe with a table [on_chip]",
+        ),
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[CARD=]RULE",
+            help="Update rule of all devices, or of one: digital, mixed_precision, "
+            "pulsed[:hebbian], tiki_taka[:v1|:v2|:agad], sign; may be given repeatedly.",
+            show_default="auto, by the card",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="With --on-chip, trainings at a time; if several, in one thread each.",
+            show_default="1",
+        ),
+    ] = None,
+    attribution_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs of each training of the on-chip attribution.", show_default="5"),
+    ] = None,
+    attribution_images: Annotated[
+        int | None,
+        typer.Option(help="Training images of the on-chip attribution.", show_default="2000"),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,7 +127,9 @@ def compare(
 
     Trains a recipe by backpropagation and by EP, and prints both.  With --device, trains it by EP,
     puts the network on arrays of each device, and prints what that costs, over time and by
-    nonideality; the folder keeps the numbers and the figures.
+    nonideality; with --on-chip each device also learns by itself, and backpropagation, exact EP,
+    mapped and on-chip accuracies stand in one table and one figure.  The folder keeps numbers,
+    figures and the trained conductances.
     """
     from neurosim_ep.config import load_recipe
     from neurosim_ep.experiments import compare as run_all
@@ -110,6 +144,11 @@ def compare(
         "attribution": attribution,
         "attribution_time": attribution_time,
         "fidelity": fidelity,
+        "on_chip": on_chip,
+        "rule": rule,
+        "jobs": jobs,
+        "attribution_epochs": attribution_epochs,
+        "attribution_images": attribution_images,
     }
     asked = {name: value for name, value in hardware.items() if value is not None}
     place: dict[str, Any] = {"data_dir": data_dir, "resume": resume}
@@ -120,7 +159,7 @@ def compare(
             console = Console(width=None if sys.stdout.isatty() else 160)
             for table in tables:
                 console.print(table)
-            print(f"records: {folder}")
+            print(f"records: {folder}, figure: {folder / 'accuracy.png'}")
             return
         for name in asked:
             raise ValueError(f"{name.replace('_', '-')}: is not allowed without --device")

@@ -34,10 +34,12 @@ def sweep(
         int, typer.Option(help="Trainings of each combination: the recipe's seed and the next.")
     ] = 3,
     device: Annotated[
-        str | None, typer.Option(metavar="CARD", help="Device card (name or TOML file): on chip.")
+        str | None,
+        typer.Option(metavar="CARD", help="Device card (name or TOML file): learn on a chip."),
     ] = None,
     array: Annotated[
-        str | None, typer.Option(metavar="CARD", help="Array card (name or TOML file): on chip.")
+        str | None,
+        typer.Option(metavar="CARD", help="Array card (name or TOML file) of that chip."),
     ] = None,
     reference: Annotated[
         list[str] | None,
@@ -61,18 +63,20 @@ def sweep(
 ) -> None:
     """Train a recipe at every combination of up to three varied keys.
 
-    Keys are the recipe's fields (learning.beta), `device` and `array` (cards), and fields of the
-    cards: device.pulse_response.up_down, device.read_noise[0].sigma_relative, array.wires=none; in
-    short device.states (2 / step_relative), device.read_noise_relative (one lumped term, a share of
-    the window), array.adc_bits and array.dac_bits (of all converters). The value none removes a
-    field, or a table of a card.
+    Keys are the recipe's fields (learning.beta), device and array (cards),
+    and fields of the cards (device.pulse_response.up_down,
+    device.read_noise[0].sigma_relative); in short device.states (step is
+    2 / states), device.read_noise_relative (one lumped term, a share of the
+    window), array.adc_bits and array.dac_bits (of all converters). The
+    value none removes a field, or a table of a card (device.drift=none).
 
-    Values are separated by semicolons where there are any, else by commas outside of brackets:
-    --vary "network.widths=[96];[96,96]". Keys that vary together are joined by +, and so are their
-    values: --vary on_chip.rule+learning.learning_rate=pulsed+0.1,sign+0.01.
+    Values are separated by semicolons where there are any, else by commas
+    outside of brackets: --vary "network.widths=[96];[96,96]". Keys that
+    vary together are joined by +, and so are their values:
+    --vary on_chip.rule+learning_rate=pulsed+0.1,sign+0.01.
 
-    The folder gets sweep.json, results.csv (one row per training), accuracy.png, and the run folder
-    of every training.
+    The folder gets sweep.json, results.csv (one row per training),
+    accuracy.png, and the run folder of every training.
     """
     from neurosim_ep.experiments import sweep as run_sweep
     from neurosim_ep.experiments.sweep_display import told

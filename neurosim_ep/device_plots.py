@@ -104,7 +104,8 @@ class _Unit:
 
 
 def _draw_pulses(axes: Axes, curve: PulseCurve | None, unit: _Unit) -> None:
-    axes.set_title("pulses: up, then down", fontsize=10)
+    both = curve is None or curve.up_pulses < len(curve.mean_siemens) - 1
+    axes.set_title("pulses: up, then down" if both else "pulses: up", fontsize=10)
     axes.set_xlabel("pulse")
     axes.set_ylabel(f"conductance ({unit.name})")
     if curve is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from neurosim_ep.plots import save
 
@@ -19,6 +20,13 @@ _DARK, _BAR, _LIGHT, _ACCENT, _INK = "#1f4e79", "#86a3be", "#d3dce5", "#e08a1e",
 _LINES = ("#1f4e79", "#e08a1e", "#2a9d8f", "#b23a48", "#6b5b95", "#7f7f7f")
 _DASHES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+# Bars of a group, and lines across the figure, in the order in which they are given.
+_BARS: tuple[dict[str, Any], ...] = (
+    {"color": _BAR, "edgecolor": _DARK},
+    {"color": _LIGHT, "edgecolor": _DARK},
+    {"color": "white", "edgecolor": _DARK, "hatch": "///"},
+)
+_LEVELS = ((_ACCENT, "--"), ("#2a9d8f", ":"))
 _UNITS = (("year", 365 * 86_400.0), ("day", 86_400.0), ("h", 3_600.0), ("min", 60.0))
 
 
@@ -49,33 +57,49 @@ def label(nonideality: str) -> str:
 
 
 def accuracy_bars(
-    ideal: Accuracies, devices: Mapping[str, Accuracies], path: Path, *, title: str = ""
+    lines: Mapping[str, Accuracies],
+    devices: Mapping[str, Mapping[str, Accuracies]],
+    path: Path,
+    *,
+    title: str = "",
 ) -> None:
-    """Ideal accuracy as a line, each device's as a bar.
+    """Accuracies without hardware as lines, each device's as a group of bars.
 
     Args:
-        ideal: of the exact networks.
-        devices: of each device's chips.
+        lines: of exact networks, by label.
+        devices: of each device's chips, by what was done with them; where nothing came of it, as by
+            diverging, the list is empty.
         path: the file to write.
         title: above the figure.
     """
+    # In the order of the device that has most of them.
+    groups = sorted(devices.values(), key=len, reverse=True)
+    kinds = list(dict.fromkeys(kind for bars in groups for kind in bars))
     slanted = len(devices) > 4
-    width = (0.75 if slanted else 1.1) * len(devices) + 2.4
+    width = (0.75 if slanted else 1.1) * len(devices) * max(1.0, 0.55 * len(kinds)) + 2.4
     figure = Figure(figsize=(max(5.0, width), 3.8), layout="constrained")
     axes = figure.subplots()
-    everything = [*ideal]
-    for place, values in enumerate(devices.values()):
-        mean, deviation = statistics.mean(values), _deviation(values)
-        everything += [*values, mean + deviation, mean - deviation]
-        named = "analog" if place == 0 else "_"
-        axes.bar(place, mean, 0.65, color=_BAR, edgecolor=_DARK, label=named)
-        _chips(axes, place, 0.35, values, named=place == 0)
-        _above(axes, place, f"{mean:.2f}")
-    mean = statistics.mean(ideal)
-    axes.axhline(mean, color=_ACCENT, linestyle="--", label=f"ideal, {mean:.2f} %")
-    if len(ideal) > 1:
-        deviation = statistics.stdev(ideal)
-        axes.axhspan(mean - deviation, mean + deviation, color=_ACCENT, alpha=0.2, linewidth=0)
+    everything = [value for values in lines.values() for value in values]
+    chips_named, wide = False, 0.65 if len(kinds) == 1 else 0.8 / len(kinds)
+    for number, kind in enumerate(kinds):
+        axes.add_patch(Rectangle((0.0, 0.0), 0.0, 0.0, label=kind, **_BARS[number]))
+    for place, bars in enumerate(devices.values()):
+        for number, (kind, values) in enumerate(bars.items()):
+            if not values:
+                continue
+            where = place + (number - 0.5 * (len(bars) - 1)) * wide
+            mean, deviation = statistics.mean(values), _deviation(values)
+            everything += [*values, mean + deviation, mean - deviation]
+            axes.bar(where, mean, 0.94 * wide, **_BARS[kinds.index(kind)])
+            _chips(axes, where, 0.54 * wide, values, named=not chips_named)
+            chips_named = chips_named or len(values) > 1
+            _above(axes, where, f"{mean:.2f}" if len(kinds) < 3 else f"{mean:.1f}")
+    for (name, values), (colour, dashes) in zip(lines.items(), _LEVELS, strict=False):
+        mean = statistics.mean(values)
+        axes.axhline(mean, color=colour, linestyle=dashes, label=f"{name}, {mean:.2f} %")
+        if len(values) > 1:
+            deviation = statistics.stdev(values)
+            axes.axhspan(mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
     _accuracy_axis(axes, everything, from_bars=True)
     _name_bars(axes, list(devices), slanted=slanted)
     _finish(figure, axes, path, title)

@@ -35,7 +35,7 @@ def test_every_panel_has_labels_with_units(drawn: list[Figure]) -> None:
     assert labels[2] == ("time since programming (s)", "conductance (µS)")
     assert labels[3] == ("conductance (µS)", "sigma of one read (nS)")
     shown = figure.axes[0].lines[-1].get_ydata()
-    assert 9.0 < np.min(shown) < np.max(shown) < 88.2
+    assert 9.0 <= np.min(shown) < np.max(shown) < 88.2
 
 
 def test_panels_say_what_is_ideal(drawn: list[Figure]) -> None:

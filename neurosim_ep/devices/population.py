@@ -31,7 +31,8 @@ class Devices(nn.Module):
         shape: of the tensor of devices.
         seed: 0 to 2^63 - 1; with the card, the shape and the dtype it fixes all that follows.
         dtype: float32 or float64.
-        device: where the tensors live; random numbers are drawn on the CPU.
+        device: where the tensors live; random numbers are drawn on the CPU, but for the noise of
+            pulses, which is drawn where the tensors live.
 
     Attributes:
         programmed: conductance right after programming in siemens, of the shape.

@@ -10,8 +10,8 @@ cycle-to-cycle noise up to a third of a step: a tenth of a step for constant, li
 and power steps, from 4 to 2000 states, near and far from the bounds; for exponential steps 3 % of
 the way that a train goes, or two tenths of a step, and with 4 states, whose steps vanish within one
 step, up to three quarters of a step.  Noise of twice the step adds half a step for 20 states; of
-the shipped cards, whose noise is larger where their steps are finer, 10 % of the standard deviation
-at the bounds is the most.
+the shipped cards, whose noise is larger where their steps are finer, trains of up to 30 pulses are
+within 10 %, those of hundreds of pulses within 15 % of the standard deviation.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from neurosim_ep.experiments.hardware import Trained
 from neurosim_ep.hardware_plots import after
 
 ATTRIBUTION_IMAGES = 2000
+MAPPING, UPDATE_RULE = "mapping", "update_rule"
 # Of a chip that has none of these nothing is drawn: all seeds give the same one.
 _DRAWN = {"programming", "spread", "faults", "read_noise", "drift", "adc_noise"}
 
@@ -52,8 +53,11 @@ class Attribution:
         time_s: since programming.
         images: test images.
         ideal: accuracy of the chip's network by itself, in percent.
-        mapped: with all nonidealities made ideal; differs from ``ideal`` by what mapping clips.
+        mapped: with all nonidealities made ideal; differs from ``ideal`` by what mapping clips, or
+            by what the update rule costs.
         shares: of each nonideality that the cards have.
+        base: what ``mapped`` loses, ``mapping`` or ``update_rule``.
+        trained: how the networks were trained on chips; empty where they were mapped.
     """
 
     device: str
@@ -63,11 +67,13 @@ class Attribution:
     ideal: list[float]
     mapped: list[float]
     shares: list[Share]
+    base: str = MAPPING
+    trained: str = ""
 
     @property
     def title(self) -> str:
         """What was measured when."""
-        return f"{self.device} on array {self.array}, {after(self.time_s)}"
+        return f"{self.device} on array {self.array}, {self.trained or after(self.time_s)}"
 
     @property
     def analog(self) -> list[float]:
@@ -79,7 +85,7 @@ class Attribution:
         """Points of accuracy that each step of the waterfall loses; they sum to the whole gap."""
         levels = [self.ideal, self.mapped, *(share.added for share in self.shares)]
         means = [statistics.mean(level) for level in levels]
-        names = ["mapping", *(share.name for share in self.shares)]
+        names = [self.base, *(share.name for share in self.shares)]
         lost = [before - after for before, after in itertools.pairwise(means)]
         return list(zip(names, lost, strict=True))
 
@@ -121,7 +127,21 @@ def attribute(
 
     exact = [measure(Trial(network, images), (0.0,))[0] for network in trained]
     mapped = accuracies(())
-    shares = [
+    shares = shares_of(names, accuracies)
+    ideal = [measurement.accuracy_percent for measurement in exact for _ in seeds]
+    return Attribution(device.name, array.name, time_s, exact[0].images, ideal, mapped, shares)
+
+
+def shares_of(
+    names: Sequence[str], accuracies: Callable[[Collection[str]], list[float]]
+) -> list[Share]:
+    """Every nonideality alone, all but it, and one after another.
+
+    Args:
+        names: of the nonidealities, in order.
+        accuracies: of all chips that have kept these nonidealities, in percent.
+    """
+    return [
         Share(
             name,
             accuracies((name,)),
@@ -130,16 +150,19 @@ def attribute(
         )
         for position, name in enumerate(names)
     ]
-    ideal = [measurement.accuracy_percent for measurement in exact for _ in seeds]
-    return Attribution(device.name, array.name, time_s, exact[0].images, ideal, mapped, shares)
+
+
+def kept_sets(names: Sequence[str]) -> list[frozenset[str]]:
+    """Sets of nonidealities that `shares_of` asks for, and the empty one; some come twice."""
+    kept = [frozenset[str](), *(frozenset({name}) for name in names)]
+    kept += [frozenset(names) - {name} for name in names]
+    kept += [frozenset(names[: position + 1]) for position in range(len(names))]
+    return kept
 
 
 def trials_of(device: DeviceCard, array: ArrayCard, seeds: int) -> int:
     """How many trials `attribute` asks for per trained network, beside the exact one."""
-    names = present(device, array)
-    kept = [set[str](), *({name} for name in names)]
-    kept += [set(names) - {name} for name in names]
-    kept += [set(names[: position + 1]) for position in range(len(names))]
+    kept = kept_sets(present(device, array))
     return sum(seeds if _DRAWN & each else 1 for each in kept)
 
 
@@ -158,7 +181,7 @@ def attribution_rows(attribution: Attribution) -> list[dict[str, Any]]:
         "chips": len(ideal),
     }
     steps = dict(attribution.steps)
-    mapped = Share("mapping", attribution.mapped, [], attribution.mapped)
+    mapped = Share(attribution.base, attribution.mapped, [], attribution.mapped)
     rows = [common | _row("ideal", ideal, None, ideal, [])]
     for share in (mapped, *attribution.shares):
         rows.append(common | _row(share.name, share.added, steps[share.name], ideal, share.alone))

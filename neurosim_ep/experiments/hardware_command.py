@@ -27,6 +27,8 @@ def compare_hardware(
 ) -> tuple[list[Table], Path]:
     """Compare ideal with analog accuracy, and write all files.
 
+    Devices learn by themselves as well where that is asked for, or the recipe learns on a chip.
+
     Args:
         recipe: name or path.
         overrides: of the recipe.
@@ -45,11 +47,18 @@ def compare_hardware(
         for name, given in (("set", overrides), ("seeds", asked.get("seeds") is not None)):
             if given:
                 raise ValueError(f"{name}: is not allowed with a trained run")
-    options = hardware_options(devices, **asked)
     resolved = load_recipe(recipe, overrides)
+    learns = resolved.on_chip is not None
+    options = hardware_options(devices, **({"on_chip": learns} | dict(asked)))
     folder = out or Path("runs") / f"compare-{resolved.name}"
     comparison = compare_on_hardware(
-        resolved, options, folder, data_dir=data_dir, resume=resume, console=console
+        resolved,
+        options,
+        folder,
+        overrides=overrides,
+        data_dir=data_dir,
+        resume=resume,
+        console=console,
     )
     write_records(comparison, folder)
     return hardware_tables(comparison), folder

@@ -22,6 +22,14 @@ from neurosim_ep.experiments.attribution import (
 from neurosim_ep.experiments.console import TrialDisplay
 from neurosim_ep.experiments.hardware import Trained, load_trained
 from neurosim_ep.experiments.hardware_options import HardwareOptions, check_recipe
+from neurosim_ep.experiments.on_chip_attribution import exact_percent
+from neurosim_ep.experiments.on_chip_comparison import (
+    OnChipComparison,
+    OnChipPlan,
+    collect_on_chip,
+    plan_on_chip,
+)
+from neurosim_ep.experiments.on_chip_trainings import check_trainings, train_all
 from neurosim_ep.experiments.run import run
 from neurosim_ep.hardware_plots import duration
 
@@ -54,20 +62,24 @@ class HardwareComparison:
     Attributes:
         recipe: of the networks.
         data: how the data set is called.
+        test_images: how many it has.
         options: what was asked for.
         ideal: the exact networks, by training seed.
         points: all chips at all times.
         attributions: one per device, where asked for.
         fidelity: what the report on the gradients came to, by device, where asked for.
+        on_chip: what devices learned by themselves, where asked for.
     """
 
     recipe: Recipe
     data: str
+    test_images: int
     options: HardwareOptions
     ideal: dict[int, Measurement]
     points: list[Point]
     attributions: list[Attribution]
     fidelity: dict[str, list[str]] = field(default_factory=dict)
+    on_chip: OnChipComparison | None = None
 
     def of(self, device: str, time_s: float) -> list[Point]:
         """All chips of a device at a time."""
@@ -107,16 +119,20 @@ def compare_on_hardware(
     options: HardwareOptions,
     folder: Path,
     *,
+    overrides: Sequence[str] = (),
     data_dir: Path | None = None,
     resume: bool = False,
     console: Console | None = None,
 ) -> HardwareComparison:
     """Train a recipe, put the networks on simulated hardware, and measure what that costs.
 
+    Where asked for, devices learn by themselves as well, beside backpropagation.
+
     Args:
         recipe: by equilibrium propagation.
         options: what to compare.
         folder: holds the runs and what was measured; see `hardware_records`.
+        overrides: of the recipe, for its counterpart by backpropagation.
         data_dir, resume, console: as in `neurosim_ep.experiments.run`; what was measured already is
             kept as well.
 
@@ -125,7 +141,7 @@ def compare_on_hardware(
             recipe, run and cards do not fit together.
     """
     console, kept = console or Console(stderr=True), folder / "measurements.json"
-    check_recipe(recipe, options)
+    recipe = check_recipe(recipe, options)
     if kept.exists() and not resume:
         raise ValueError(
             f"{folder}: there is a comparison in this folder; resume it or choose another folder"
@@ -134,14 +150,31 @@ def compare_on_hardware(
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
     runs = [options.run] if options.run else []
-    for seed in () if options.run else options.seeds:
-        runs.append(folder / f"{recipe.name}-seed{seed}")
-        seeded = recipe.model_copy(update={"seed": seed})
-        run(seeded, runs[-1], data_dir=data_dir, resume=resume, console=console)
+    runs += [folder / f"{recipe.name}-seed{s}" for s in (() if options.run else options.seeds)]
+    plan, results = None, {}
+    if options.on_chip is not None:
+        plan = plan_on_chip(recipe, options, folder, overrides)
+        check_trainings(plan.trainings, data_dir, resume=resume, progress=console.is_terminal)
+        _say_rules(plan, console)
+        results = train_all(plan.trainings, options.on_chip.jobs, data_dir, console)
+        for training in (*plan.backpropagation, *plan.exact):
+            exact_percent(results[training.folder])
+    elif options.run is None:
+        exact = recipe.model_copy(update={"on_chip": None})
+        for seed, place in zip(options.seeds, runs, strict=True):
+            seeded = exact.model_copy(update={"seed": seed})
+            run(seeded, place, data_dir=data_dir, resume=resume, console=console)
     data = load(recipe.data.name, data_dir, progress=console.is_terminal)
     trained = [load_trained(place, data) for place in runs]
     folder.mkdir(parents=True, exist_ok=True)
     comparison = compare_trained(trained, options, measure=measure, console=console)
+    if plan is not None:
+        percents = {
+            network.recipe.seed: measure(Trial(network, None))[0].accuracy_percent
+            for network in trained
+        }
+        collected = collect_on_chip(plan, results, percents, data)
+        comparison = replace(comparison, on_chip=collected)
     if not options.fidelity:
         return comparison
     from neurosim_ep.experiments.hardware_fidelity import fidelity_lines
@@ -150,6 +183,15 @@ def compare_on_hardware(
         trained[0], options, folder, data_dir=data_dir, resume=resume, console=console
     )
     return replace(comparison, fidelity=lines)
+
+
+def _say_rules(plan: OnChipPlan, console: Console) -> None:
+    """How each device will learn, and what of the recipe is different for it."""
+    for device in plan.devices:
+        changes = "; ".join(device.changes)
+        line = f"{device.name} learns by {device.choice.name}"
+        told = f"{line} ({changes})" if changes else line
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def compare_trained(
@@ -200,7 +242,13 @@ def compare_trained(
             )
     first = trained[0]
     return HardwareComparison(
-        first.recipe, first.data.display_name, options, ideal, points, attributions
+        first.recipe,
+        first.data.display_name,
+        len(first.data.test),
+        options,
+        ideal,
+        points,
+        attributions,
     )
 
 

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from neurosim_ep._toml_text import problem
@@ -14,10 +14,33 @@ from neurosim_ep.experiments.analog import DAY_S, DEFAULT_TIMES_S
 from neurosim_ep.experiments.build import build_network, device_of
 from neurosim_ep.experiments.evaluating import load_run
 from neurosim_ep.experiments.hardware import settling_method
+from neurosim_ep.experiments.on_chip_rules import RuleChoice, rule_choices
 
 MOST_SEEDS = 1000
+MOST_JOBS = 256
+ATTRIBUTION_EPOCHS = 5
+ATTRIBUTION_TRAINING_IMAGES = 2000
 _UNITS_S = {"": 1.0, "s": 1.0, "min": 60.0, "h": 3600.0, "d": DAY_S, "y": 365 * DAY_S}
 _TIME = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?) *([a-z]*)")
+
+
+@dataclass(frozen=True)
+class OnChipOptions:
+    """How devices learn by themselves.
+
+    Attributes:
+        rules: by the device card's name; None or absent takes that of the recipe's table [on_chip],
+            without one that of `neurosim_ep.experiments.on_chip_rules.default_rule`.
+        jobs: how many trainings run at a time.
+        attribution_epochs: of the trainings that find out which nonideality costs how much, at most
+            those of the recipe.
+        attribution_images: they learn from, likewise.
+    """
+
+    rules: Mapping[str, RuleChoice | None] = field(default_factory=dict)
+    jobs: int = 1
+    attribution_epochs: int = ATTRIBUTION_EPOCHS
+    attribution_images: int = ATTRIBUTION_TRAINING_IMAGES
 
 
 @dataclass(frozen=True)
@@ -35,6 +58,7 @@ class HardwareOptions:
         attribution: whether to find out which nonideality costs how much.
         attribution_time_s: since programming, for devices that drift; others take time 0.
         fidelity: whether to compare gradients as well, see `fidelity_report`.
+        on_chip: how devices learn by themselves; None where they do not.
     """
 
     devices: tuple[DeviceCard, ...]
@@ -47,6 +71,7 @@ class HardwareOptions:
     attribution: bool = True
     attribution_time_s: float = DAY_S
     fidelity: bool = False
+    on_chip: OnChipOptions | None = None
 
     def times_of(self, device: DeviceCard) -> tuple[float, ...]:
         """Times at which a device is tried."""
@@ -69,6 +94,11 @@ def hardware_options(
     attribution: bool = True,
     attribution_time: str = "1d",
     fidelity: bool = False,
+    on_chip: bool = False,
+    rule: Sequence[str] = (),
+    jobs: int | None = None,
+    attribution_epochs: int | None = None,
+    attribution_images: int | None = None,
 ) -> HardwareOptions:
     """Options from what a user writes.
 
@@ -80,6 +110,9 @@ def hardware_options(
         times: since programming, separated by commas, such as ``0,1h,1d``; seconds without a unit.
         images, run, attribution, fidelity: as in `HardwareOptions`.
         attribution_time: one time.
+        on_chip: whether devices learn by themselves as well.
+        rule: ``RULE`` or ``CARD=RULE``, see `neurosim_ep.experiments.on_chip_rules.rule_choices`.
+        jobs, attribution_epochs, attribution_images: as in `OnChipOptions`.
 
     Raises:
         ValueError: naming what is not allowed.
@@ -90,6 +123,24 @@ def hardware_options(
             raise ValueError(problem("device", card.name, "given once"))
     if images is not None and images < 1:
         raise ValueError(problem("images", images, "at least 1"))
+    learning = None
+    given = {
+        "jobs": jobs,
+        "attribution_epochs": attribution_epochs,
+        "attribution_images": attribution_images,
+    }
+    numbers = {name: value for name, value in given.items() if value is not None}
+    if on_chip:
+        for name, value in numbers.items():
+            allowed, most = "at least 1", MOST_JOBS if name == "jobs" else None
+            allowed += f" and at most {most}" if most else ""
+            if value < 1 or (most is not None and value > most):
+                raise ValueError(problem(name.replace("_", "-"), value, allowed))
+        called = dict(zip(devices, cards, strict=True))
+        learning = OnChipOptions(rule_choices(rule, called), **numbers)
+    elif rule or numbers:
+        name = "rule" if rule else next(iter(numbers)).replace("_", "-")
+        raise ValueError(f"{name}: is not allowed without --on-chip")
     listed = DEFAULT_TIMES_S if times is None else tuple(sorted(set(_times("times", times))))
     return HardwareOptions(
         cards,
@@ -102,6 +153,7 @@ def hardware_options(
         attribution,
         _time("attribution-time", attribution_time),
         fidelity,
+        learning,
     )
 
 
@@ -116,8 +168,11 @@ def seed_range(name: str, count: int) -> tuple[int, ...]:
     return tuple(range(count))
 
 
-def check_recipe(recipe: Recipe, options: HardwareOptions) -> None:
+def check_recipe(recipe: Recipe, options: HardwareOptions) -> Recipe:
     """Whether the recipe's network settles, fits on the arrays, and is the trained run's.
+
+    Returns:
+        The recipe, or that of the trained run.
 
     Raises:
         ValueError: if not.
@@ -134,6 +189,8 @@ def check_recipe(recipe: Recipe, options: HardwareOptions) -> None:
     if options.run is not None:
         trained, method = load_run(options.run)
         settling_method(trained, method)
+        if trained.on_chip is not None:
+            raise ValueError(f"run: {options.run} was trained on a chip; must be an exact run")
         if trained.name != recipe.name:
             raise ValueError(
                 f"run: {options.run} holds a run of {trained.name!r}, not of {recipe.name!r}"
@@ -141,6 +198,7 @@ def check_recipe(recipe: Recipe, options: HardwareOptions) -> None:
         recipe = trained
     bare = options.array.model_copy(update={"wires": None})
     map_to_crossbar(build_network(recipe), "ideal", bare)
+    return recipe
 
 
 def _times(name: str, text: str) -> list[float]:

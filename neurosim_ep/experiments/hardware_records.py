@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosim_ep.devices import DeviceCard
+from neurosim_ep.experiments.analog import DAY_S
 from neurosim_ep.experiments.attribution import Attribution, attribution_rows, spread
 from neurosim_ep.experiments.hardware_comparison import (
     HardwareComparison,
@@ -17,9 +18,28 @@ from neurosim_ep.experiments.hardware_comparison import (
     accuracies,
     gaps,
 )
+from neurosim_ep.experiments.hardware_ways import way_label, ways
+from neurosim_ep.experiments.on_chip_comparison import ChipRun, OnChipComparison
 from neurosim_ep.experiments.run_folder import describe_environment
 from neurosim_ep.hardware_plots import accuracy_bars, accuracy_over_time, after, waterfall
 from neurosim_ep.learning import write_text
+
+CHIP_NUMBERS = (
+    "updates",
+    "pairs_renewed",
+    "statistics.total.pulses.mean",
+    "statistics.total.pulses.median",
+    "statistics.total.pulses.maximum",
+    "statistics.total.endurance.maximum_fraction",
+    "statistics.total.at_lower_fraction",
+    "statistics.total.at_upper_fraction",
+    "statistics.total.symmetry.now.distance",
+    "fast_statistics.total.pulses.mean",
+    "fast_statistics.total.pulses.maximum",
+    "cost.training_image.energy_joule",
+    "cost.training_image.time_s",
+)
+"""What ``on-chip.csv`` takes from a run's ``on-chip.json``; ``comparison.json`` has all of it."""
 
 
 def write_records(comparison: HardwareComparison, folder: Path) -> None:
@@ -27,16 +47,20 @@ def write_records(comparison: HardwareComparison, folder: Path) -> None:
 
     ``comparison.json`` holds all that was found, ``comparison.csv`` one row per chip and time,
     ``attribution-<device>.csv`` one row per step; figures are ``accuracy.png``, ``drift.png`` where
-    something drifts, and ``waterfall-<device>.png``.
+    something drifts, and ``waterfall-<device>.png``.  Where devices learn by themselves,
+    ``accuracy.csv`` holds one row per way of learning, ``on-chip.csv`` one per training on a chip,
+    and ``attribution-on-chip-<device>.csv`` and ``waterfall-on-chip-<device>.png`` say what these
+    cost.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / "comparison.csv", [_point_row(comparison, p) for p in comparison.points])
     text = json.dumps(_summary(comparison), indent=2)
     write_text(folder / "comparison.json", text + "\n")
-    for attribution in comparison.attributions:
-        path = folder / f"attribution-{attribution.device}.csv"
-        _write_csv(path, attribution_rows(attribution))
-        _plot_waterfall(comparison, attribution, folder / f"waterfall-{attribution.device}.png")
+    _write_attributions(comparison, comparison.attributions, folder, "")
+    if comparison.on_chip is not None:
+        _write_csv(folder / "accuracy.csv", [way.row for way in ways(comparison)])
+        _write_csv(folder / "on-chip.csv", [_chip_row(c) for c in comparison.on_chip.chips])
+        _write_attributions(comparison, comparison.on_chip.attributions, folder, "on-chip-")
     name, array = comparison.recipe.name, comparison.options.array.name
     title = f"{name}, array {array}"
     ideal = [measured.accuracy_percent for measured in comparison.ideal.values()]
@@ -47,12 +71,59 @@ def write_records(comparison: HardwareComparison, folder: Path) -> None:
         }
         for device in comparison.options.devices
     }
-    programmed = {device: next(iter(by_time.values())) for device, by_time in devices.items()}
-    first = f"{title}, {after(comparison.options.times_s[0])}"
-    accuracy_bars(ideal, programmed, folder / "accuracy.png", title=first)
+    _plot_accuracy(comparison, folder / "accuracy.png", title)
     drifting = {device: by_time for device, by_time in devices.items() if len(by_time) > 1}
     if drifting:
         accuracy_over_time(ideal, drifting, folder / "drift.png", title=title)
+
+
+def _plot_accuracy(comparison: HardwareComparison, path: Path, title: str) -> None:
+    """Every device right after programming; with what it learned by itself also after a day."""
+    times, learned = comparison.options.times_s, comparison.on_chip
+    shown = [times[0]] if learned is None else [times[0], *(t for t in times[1:] if t == DAY_S)]
+    if learned is None:
+        title += f", {after(times[0])}"
+    lines: dict[str, list[float]] = {}
+    devices: dict[str, dict[str, list[float]]] = {d.name: {} for d in comparison.options.devices}
+    for way in ways(comparison):
+        if not way.device:
+            lines[way.trained if learned else "ideal"] = way.accuracies
+        elif way.time_s is None or way.time_s in shown:
+            devices[way.device][way_label(way).partition(":")[0] if learned else "analog"] = (
+                way.accuracies
+            )
+    named = devices
+    if learned is not None:
+        named = {
+            f"{name}\n({learned.rules[name].replace('_', ' ')})": bars
+            for name, bars in devices.items()
+        }
+    accuracy_bars(lines, named, path, title=title)
+
+
+def _write_attributions(
+    comparison: HardwareComparison, found: Sequence[Attribution], folder: Path, kind: str
+) -> None:
+    for attribution in found:
+        name = f"{kind}{attribution.device}"
+        _write_csv(folder / f"attribution-{name}.csv", attribution_rows(attribution))
+        _plot_waterfall(comparison, attribution, folder / f"waterfall-{name}.png")
+
+
+def _chip_row(chip: ChipRun) -> dict[str, Any]:
+    row = {name: value for name, value in vars(chip).items() if name not in ("numbers", "folder")}
+    return row | {"folder": chip.folder.name} | {n: chip.numbers.get(n) for n in CHIP_NUMBERS}
+
+
+def _on_chip_summary(learned: OnChipComparison) -> dict[str, Any]:
+    return {
+        "backpropagation_percent": learned.backpropagation,
+        "exact_percent": learned.exact,
+        "rules": learned.rules,
+        "changed_for_the_rule": learned.changes,
+        "chips": [_chip_row(chip) | {"numbers": dict(chip.numbers)} for chip in learned.chips],
+        "attribution": [row for a in learned.attributions for row in attribution_rows(a)],
+    }
 
 
 def _point_row(comparison: HardwareComparison, point: Point) -> dict[str, Any]:
@@ -85,6 +156,7 @@ def _summary(comparison: HardwareComparison) -> dict[str, Any]:
         "array": options.array.model_dump(mode="json", exclude_none=True),
         "ideal": [{"training_seed": s} | asdict(m) for s, m in comparison.ideal.items()],
         "devices": [_device_summary(comparison, device) for device in options.devices],
+        **({"on_chip": _on_chip_summary(learned)} if (learned := comparison.on_chip) else {}),
         "environment": describe_environment(),
     }
 

@@ -9,13 +9,21 @@ from neurosim_ep.experiments.hardware_comparison import (
     accuracies,
     gaps,
 )
+from neurosim_ep.experiments.hardware_ways import way_label, ways
 from neurosim_ep.hardware_plots import duration, label, signed
 
 
 def hardware_tables(comparison: HardwareComparison) -> list[Table]:
-    """What is printed: accuracies, how the hardware was programmed, and the attributions."""
-    tables = [_accuracy_table(comparison), _mapping_table(comparison)]
+    """What is printed: accuracies, how the hardware was programmed, and the attributions.
+
+    Where devices learn by themselves, accuracies are one row per way of learning.
+    """
+    learned = comparison.on_chip
+    first = _accuracy_table(comparison) if learned is None else _ways_table(comparison)
+    tables = [first, _mapping_table(comparison)]
     tables += [_attribution_table(attribution) for attribution in comparison.attributions]
+    if learned is not None:
+        tables += [_attribution_table(attribution) for attribution in learned.attributions]
     return [*tables, _fidelity_table(comparison)] if comparison.fidelity else tables
 
 
@@ -55,6 +63,46 @@ def _accuracy_table(comparison: HardwareComparison) -> Table:
                 end_section=time_s == options.times_of(device)[-1],
             )
     return table
+
+
+def _ways_table(comparison: HardwareComparison) -> Table:
+    table = Table(
+        title=f"{comparison.recipe.name} on {comparison.data}, array "
+        f"{comparison.options.array.name}: test accuracy, mean +- spread"
+    )
+    table.add_column("device")
+    table.add_column("how")
+    for heading in (
+        "runs", "images", "accuracy (%)", "below exact EP (points)", "pulses per device", "most",
+        "nJ per image",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right")
+    every = ways(comparison)
+    for way, following in zip(every, [*every[1:], None], strict=True):
+        mean, most = way.pulses or (None, None)
+        fast_mean, fast_most = way.fast_pulses or (None, None)
+        energy = way.image_energy_joule
+        table.add_row(
+            way.device,
+            way_label(way),
+            f"{len(way.accuracies)}" + (f" ({way.failed} failed)" if way.failed else ""),
+            str(way.images),
+            _shown(Level.of(way.accuracies)) if way.accuracies else "failed",
+            _shown(Level.of(way.gaps)) if way.gaps else "",
+            _count(mean, fast_mean),
+            _count(most, fast_most),
+            "" if energy is None else f"{1e9 * energy:.3g}",
+            end_section=following is None or following.device != way.device,
+        )
+    table.caption = "pulses and energy: mean over the trainings on chips, energy per training image"
+    if any(way.fast_pulses for way in every):
+        table.caption += "; pulses of slow / of fast arrays, symmetrising pulses among them"
+    return table
+
+
+def _count(slow: float | None, fast: float | None) -> str:
+    counts = [count for count in (slow, fast) if count is not None]
+    return " / ".join(f"{n:,.0f}" if n >= 100.0 else f"{n:.3g}" for n in counts)
 
 
 def _mapping_table(comparison: HardwareComparison) -> Table:

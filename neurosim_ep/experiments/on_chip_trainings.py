@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
 
-from neurosim_ep.cards import dump_card
+from neurosim_ep.cards import Card, dump_card
 from neurosim_ep.config import Recipe
-from neurosim_ep.crossbar import ArrayCard, shipped_array_cards
-from neurosim_ep.devices import DeviceCard, shipped_device_cards
+from neurosim_ep.crossbar import shipped_array_cards
+from neurosim_ep.devices import shipped_device_cards
 from neurosim_ep.experiments.on_chip import Cards
 from neurosim_ep.experiments.on_chip_rules import RuleChoice, on_chip_recipe
 from neurosim_ep.experiments.run_folder import RunFolder
@@ -46,8 +47,14 @@ class Training(Cell):
         """
         files = RunFolder(self.folder)
         if files.recipe.exists():
-            both = self.device is not None and self.array is not None
-            files.check_same(self.recipe, Cards(self.device, self.array) if both else None)  # type: ignore[arg-type]
+            files.check_same(self.recipe, self.cards)
+
+    @property
+    def cards(self) -> Cards | None:
+        """The hardware; None of an exact training."""
+        if self.device is None or self.array is None:
+            return None
+        return Cards(self.device, self.array)
 
 
 @dataclass(frozen=True)
@@ -109,15 +116,16 @@ class TrainingSource:
 
 def _changed(cards: Cards) -> tuple[str, ...]:
     """Kinds of cards that are not the shipped ones of their names."""
-    shipped: dict[str, Mapping[str, DeviceCard] | Mapping[str, ArrayCard]] = {
-        "device": shipped_device_cards(),
-        "array": shipped_array_cards(),
-    }
+    shipped = {"device": _shipped_devices(), "array": _shipped_arrays()}
     return tuple(
         kind
         for kind, known in shipped.items()
         if known.get(getattr(cards, kind).name) != getattr(cards, kind)
     )
+
+
+_shipped_devices: Callable[[], Mapping[str, Card]] = cache(shipped_device_cards)
+_shipped_arrays: Callable[[], Mapping[str, Card]] = cache(shipped_array_cards)
 
 
 def check_trainings(
@@ -145,7 +153,7 @@ def check_trainings(
 
 def train_all(
     trainings: Sequence[Training], jobs: int, data_dir: Path | None, console: Console
-) -> list[CellResult]:
+) -> dict[Path, CellResult]:
     """Train what is not finished.
 
     Args:
@@ -155,13 +163,13 @@ def train_all(
         console: gets a line per training.
 
     Returns:
-        What came of each, in their order; failed ones say why.
+        What came of each, by folder; failed ones say why.
     """
     left = [training for training in trainings if result_of(training).status != "finished"]
     with SweepDisplay(console, left) as display:
         for cell in _trained(left, jobs, data_dir):
             display.ended(cell, result_of(cell))
-    return [result_of(training) for training in trainings]
+    return {training.folder: result_of(training) for training in trainings}
 
 
 def _trained(trainings: Sequence[Training], jobs: int, data_dir: Path | None) -> Iterator[Cell]:

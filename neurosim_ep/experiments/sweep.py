@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,8 @@ def sweep(
             `on_chip.device_seed` grows with it, so that each has hardware of its own.
         folder: ``runs/sweep-<recipe's name>`` by default; it must hold no sweep unless resumed.
         overrides: ``key=value``, of the recipe and of cards, for all cells.
-        device, array: names or paths of cards, for all cells; either makes an exact recipe learn on
-            a chip.
+        device, array: names or paths of cards, for all cells; with a device card, an exact recipe
+            learns on a chip.
         references: accuracies in percent by label, drawn as horizontal lines.
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
         resume: keep finished cells and go on with the others; values and seeds may have been added.
@@ -115,9 +116,9 @@ def sweep(
     console, command = console or Console(stderr=True), list(command or sys.argv)
     axes, settings = axes_of(vary), settings_of(overrides)
     for name, card in (("device", device), ("array", array)):
-        if card is not None:
-            check_apart([name], "set", settings)
-            settings[name] = str(card)
+        if card is not None and name in settings:
+            raise ValueError(problem(name, str(card), f"absent where {name} is set already"))
+        settings |= {} if card is None else {name: str(card)}
     check_apart(list(settings), "set")
     check_apart([key for axis in axes for key in axis.keys], "vary", settings)
     _check_options(axes, seeds, jobs, references or {})
@@ -134,8 +135,11 @@ def sweep(
     if len(left) < len(cells):
         console.print(f"{len(cells) - len(left)} of {len(cells)} cells are finished already")
     place = {id(cells[n]): n for n in left}
-    with SweepDisplay(console, [cells[n] for n in left]) as display:
-        for cell in _trained([cells[n] for n in left], jobs, data_dir, command):
+    todo = [cells[n] for n in left]
+    # Closed at once: whatever happens, no process goes on.
+    trained = closing(_trained(todo, jobs, data_dir, command))
+    with SweepDisplay(console, todo) as display, trained as ended:
+        for cell in ended:
             number = place[id(cell)]
             results[number] = result_of(cell)
             display.ended(cell, results[number])
@@ -148,7 +152,7 @@ def sweep(
 
 def _trained(
     cells: Sequence[Cell], jobs: int, data_dir: Path | None, command: list[str]
-) -> Iterator[Cell]:
+) -> Generator[Cell, None, None]:
     """Train cells; yield each when it has ended."""
     if jobs > 1 and cells:
         yield from train_in_processes(cells, jobs, data_dir, command)

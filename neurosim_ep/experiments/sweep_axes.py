@@ -98,16 +98,17 @@ def axes_of(varied: Mapping[str, object] | Sequence[str]) -> tuple[Axis, ...]:
     """The axes of a sweep.
 
     Args:
-        varied: values by key, or texts ``KEY=V1,V2,...``.  Values are separated by semicolons where
-            there is one, else by commas, in either case outside of brackets and quotes only:
-            ``network.widths=[96];[96,96]``.  Keys that are varied together are joined by ``+``, and
-            so are their values: ``on_chip.rule+learning.learning_rate=pulsed+0.1,sign+0.01``; in a
+        varied: values by key, or one text ``KEY=V1,V2,...`` or several.  Values are separated by
+            semicolons where there is one, else by commas, in either case outside of brackets and
+            quotes only: ``network.widths=[96];[96,96]``.  Keys that vary together are joined by
+            ``+``, and so are their values: ``rule+learning_rate=pulsed+0.1,sign+0.01``; in a
             mapping, their values may be tuples.
 
     Raises:
         ValueError: for an unknown key, or keys or values that are given twice.
     """
-    pairs = varied.items() if isinstance(varied, Mapping) else map(_pair, varied)
+    texts = [varied] if isinstance(varied, str) else varied
+    pairs = texts.items() if isinstance(texts, Mapping) else map(_pair, texts)
     axes = tuple(_axis(key, values) for key, values in pairs)
     if not 1 <= len(axes) <= MOST_AXES:
         raise ValueError(problem("vary", len(axes), f"one to {MOST_AXES} varied keys"))
@@ -162,18 +163,21 @@ def check_apart(keys: Sequence[str], option: str, others: Iterable[str] = ()) ->
     Args:
         keys: full keys.
         option: that gave them.
-        others: full keys that were given elsewhere.
+        others: full keys that all cells are given.
 
     Raises:
         ValueError: naming the key that is too many.
     """
-    taken = {target: key for key in others for target in _targets(key)}
+    given = {target: key for key in others for target in _targets(key)}
+    taken: dict[str, str] = {}
     for key in keys:
         for target in _targets(key):
-            for earlier, of in taken.items():
-                if _within(target, earlier) or _within(earlier, target):
-                    beside = "given once" if of == key else f"absent beside {of}"
-                    raise ValueError(f"{option}: {key} is not allowed; must be {beside}")
+            if (of := _overlapping(target, given)) is not None:
+                allowed = f"absent where all cells are given {of}"
+                raise ValueError(f"{option}: {key} is not allowed; must be {allowed}")
+            if (of := _overlapping(target, taken)) is not None:
+                allowed = "given once" if of == key else f"absent beside {of}"
+                raise ValueError(f"{option}: {key} is not allowed; must be {allowed}")
         taken |= dict.fromkeys(_targets(key), key)
 
 
@@ -285,6 +289,11 @@ def _targets(key: str) -> tuple[str, ...]:
     return card_targets(key) if is_of_card(key) else (f"<{key}>",)
 
 
-def _within(inner: str, outer: str) -> bool:
-    """Whether a field is another one, or lies in it."""
-    return inner == outer or inner.startswith((f"{outer}.", f"{outer}["))
+def _overlapping(target: str, keys: Mapping[str, str]) -> str | None:
+    """The key that changes a field too, or something that it lies in or that lies in it."""
+    for other, key in keys.items():
+        if f"{target}.".startswith((f"{other}.", f"{other}[")):
+            return key
+        if f"{other}.".startswith((f"{target}.", f"{target}[")):
+            return key
+    return None

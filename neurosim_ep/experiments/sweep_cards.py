@@ -54,7 +54,8 @@ def card_targets(key: str) -> tuple[str, ...]:
     if not steps or steps[0] not in tables or "source" in steps:
         known = [*(f"{kind}.{table}" for table in tables), *_SHORT]
         shown = key if re.fullmatch(r"[\w.\[\]-]+", key, re.ASCII) else show(key)
-        raise ValueError(f"{shown}: unknown field{field_suggestion(key, known)}")
+        table = re.split(r"[.\[]", path, maxsplit=1)[0]
+        raise ValueError(f"{shown}: unknown field{field_suggestion(f'{kind}.{table}', known)}")
     return (key,)
 
 

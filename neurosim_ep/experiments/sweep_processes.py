@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
@@ -73,7 +73,7 @@ class _Worker:
 
 def train_in_processes(
     cells: Sequence[Cell], jobs: int, data_dir: Path | None, command: Sequence[str]
-) -> Iterator[Cell]:
+) -> Generator[Cell, None, None]:
     """Train cells, some at a time, each process with one thread; yield each when it has ended.
 
     Args:
@@ -90,13 +90,7 @@ def train_in_processes(
     def train(cell: Cell) -> Cell:
         worker = idle.get()
         cell.start()
-        task = {
-            "recipe": dump_recipe(cell.recipe),
-            "folder": str(cell.folder),
-            "data_dir": None if data_dir is None else str(data_dir),
-            "command": list(command),
-        }
-        ended = worker.train(task)
+        ended = worker.train(task_of(cell, data_dir, command))
         if not ended and not stopped.is_set():
             record_failure(cell.folder, f"the process ended with exit code {worker.close()}")
             worker = _Worker()
@@ -119,6 +113,16 @@ def train_in_processes(
         for worker in workers:
             worker.kill()  # one that took a dead one's place just now
             worker.close()
+
+
+def task_of(cell: Cell, data_dir: Path | None, command: Sequence[str]) -> dict[str, Any]:
+    """What a worker is told of a cell."""
+    return {
+        "recipe": dump_recipe(cell.recipe),
+        "folder": str(cell.folder),
+        "data_dir": None if data_dir is None else str(data_dir),
+        "command": list(command),
+    }
 
 
 def serve() -> None:

@@ -24,7 +24,15 @@ from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation
 from neurosim_ep.learning.optimisers import parameter_groups
 from neurosim_ep.learning.products import Form, Product, bias_factors, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
-from neurosim_ep.learning.training import EpochRecord, Training, Updates, evaluate, train
+from neurosim_ep.learning.training import (
+    EpochRecord,
+    Training,
+    Updates,
+    evaluate,
+    memory_batches,
+    run_epochs,
+    train,
+)
 
 __all__ = [
     "Backpropagation",
@@ -55,7 +63,9 @@ __all__ = [
     "equilibrium_gradient",
     "evaluate",
     "load_checkpoint",
+    "memory_batches",
     "parameter_groups",
+    "run_epochs",
     "save_checkpoint",
     "train",
     "truncated_backpropagation",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -19,7 +19,14 @@ from neurosim_ep.learning.gradients import Phases
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method
 from neurosim_ep.learning.optimisers import parameter_groups
 from neurosim_ep.learning.totals import Summary, Totals
-from neurosim_ep.models import Cost, FeedForward, HopfieldNetwork, SquaredError
+from neurosim_ep.models import (
+    Cost,
+    ExactStorage,
+    FeedForward,
+    HopfieldNetwork,
+    NoStorage,
+    SquaredError,
+)
 
 OnBatch = Callable[["Training"], None]
 
@@ -205,6 +212,7 @@ def train(
     cost = cost or SquaredError()
     method: Method
     if isinstance(model, HopfieldNetwork):
+        _check_exact(model)
         method = EquilibriumPropagation(
             model, estimator or CenteredEP(0.1), cost, phases or Phases()
         )
@@ -222,29 +230,61 @@ def train(
             weight_decay=weight_decay,
         )
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
+    train_batches, test = memory_batches(
+        model, data, image_size, batch_size=batch_size, augmentation=augmentation, seed=seed
+    )
+    training = Training(
+        method, optimiser, train_batches, scheduler=scheduler, clip_norm=clip_norm, seed=seed
+    )
+    return run_epochs(training, test, epochs, on_epoch)
+
+
+def memory_batches(
+    model: nn.Module,
+    data: Dataset,
+    image_size: int,
+    *,
+    batch_size: int,
+    augmentation: Augmentation | None,
+    seed: int,
+) -> tuple[Batches, Batches]:
+    """Batches of the training and of the test images, on a model's device and in its dtype."""
     first = next(model.parameters())
     preparation = Preparation.for_dataset(data, image_size)
     where: dict[str, Any] = {"device": first.device, "dtype": first.dtype, "seed": seed}
-    batches = Batches(
-        data.train,
-        batch_size=batch_size,
-        preparation=preparation,
-        augmentation=augmentation,
-        **where,
-    )
-    test = Batches(
-        data.test, batch_size=batch_size, preparation=preparation, shuffle=False, **where
-    )
-    training = Training(
-        method, optimiser, batches, scheduler=scheduler, clip_norm=clip_norm, seed=seed
-    )
+    where |= {"batch_size": batch_size, "preparation": preparation}
+    train = Batches(data.train, augmentation=augmentation, **where)
+    return train, Batches(data.test, shuffle=False, **where)
+
+
+def run_epochs(
+    training: Training,
+    test: Batches,
+    epochs: int,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> list[EpochRecord]:
+    """Train for some epochs, and test after each; one record per epoch.
+
+    Raises:
+        ValueError: if the training diverges.
+    """
     records = []
     for _ in range(epochs):
-        start, rate = time.perf_counter(), optimiser.param_groups[0]["lr"]
+        start, rate = time.perf_counter(), training.optimiser.param_groups[0]["lr"]
         summary = training.run_epoch()
-        tested = evaluate(method, test.epoch(0))
+        tested = evaluate(training.method, test.epoch(0))
         seconds = time.perf_counter() - start
         records.append(EpochRecord(training.epoch, summary, None, tested, rate, seconds))
         if on_epoch is not None:
             on_epoch(records[-1])
     return records
+
+
+def _check_exact(model: HopfieldNetwork) -> None:
+    """Weights on hardware would stay as they are while their digital copies learn."""
+    for number, edge in enumerate(model.edge_list()):
+        if not isinstance(edge.storage, ExactStorage | NoStorage):
+            raise ValueError(
+                f"model: edge {number} on {type(edge.storage).__name__} is not allowed; must be "
+                "exact (chips learn by neurosim_ep.onchip.train)"
+            )

@@ -60,7 +60,7 @@ class RecordedPulses:
 
 
 def load_pulses(path: Path, *, start: int = 0, stop: int | None = None) -> RecordedPulses:
-    """Read recorded pulses; while they are being recorded too, or after the recording was killed.
+    """Read recorded pulses, also of a run that was killed.
 
     Args:
         path: of the file.
@@ -69,7 +69,7 @@ def load_pulses(path: Path, *, start: int = 0, stop: int | None = None) -> Recor
     Raises:
         ValueError: one line, if the file is missing, damaged or something else.
     """
-    with Hdf5Reader(path, FORMAT, FORMAT_VERSION, growing=True) as file:
+    with Hdf5Reader(path, FORMAT, FORMAT_VERSION, unfinished=True) as file:
         # All else has been written when an update's number is.
         length, part = file.length("update"), slice(start, stop)
         every = file.whole("/", "every", 1, _LARGEST)

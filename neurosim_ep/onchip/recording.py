@@ -8,8 +8,9 @@ A file holds, next to the chip's cards, seed and graph,
   decrements the weights of edge 0 got in that update; ``pulses/bias_1``: the bias row of layer 1;
 - ``pulses/edge_0/weight_step`` (columns,): mean change of a weight by one increment.
 
-It is written in HDF5's single-writer mode: it can be read while it grows (``load_pulses``, or
-``h5py.File(path, "r", swmr=True)``) and after its writer was killed at any moment.
+It is written in HDF5's single-writer mode, which keeps it whole at every moment: `load_pulses` also
+reads what a killed run has left; other programs open that with ``h5py.File(path, swmr=True)``, as
+they do a file that is being written, or after HDF5's ``h5clear -s``.
 """
 
 from collections.abc import Sequence
@@ -214,7 +215,7 @@ def _increment(matrix: CrossbarMatrix) -> str:
 
 def _check_same(path: Path, file: h5py.File, targets: list[Target]) -> None:
     """A file can only be gone on with by the chip, and the limit, that it was begun with."""
-    with Hdf5Reader(path, FORMAT, FORMAT_VERSION, growing=True) as old:
+    with Hdf5Reader(path, FORMAT, FORMAT_VERSION, unfinished=True) as old:
         for card in ("cards/device", "cards/array"):
             if old.long_text(card) != file[card][()].decode("utf-8"):
                 raise old.problem(f"{card}: another card is not allowed; must be the training's")
@@ -230,7 +231,7 @@ def _check_same(path: Path, file: h5py.File, targets: list[Target]) -> None:
 
 def _copy(path: Path, file: h5py.File, targets: list[Target], recorded: int) -> None:
     """The first recorded updates of a file; pulses chunk by chunk, packed as they are."""
-    with Hdf5Reader(path, FORMAT, FORMAT_VERSION, growing=True) as old:
+    with Hdf5Reader(path, FORMAT, FORMAT_VERSION, unfinished=True) as old:
         length = old.length("update")
         if length < recorded:
             raise old.problem(

@@ -1,16 +1,15 @@
 """What learning has cost a chip's devices: pulses, endurance, bounds, symmetry-point drift."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from neurosim_ep._toml_text import problem
 from neurosim_ep.crossbar import CrossbarMatrix, CrossbarNetwork
-from neurosim_ep.devices import DeviceCard
 from neurosim_ep.onchip.targets import targets_of
+from neurosim_ep.onchip.trained_devices import SymmetryOffset, TrainedDevices, mean_of
 
 POSITION_BINS = 40
 """Bins of a histogram of states, all of one width from a device's lower bound to its upper one."""
@@ -51,19 +50,6 @@ class EnduranceUse:
     mean_fraction: float
     maximum_fraction: float
     worn_fraction: float
-
-
-@dataclass(frozen=True)
-class SymmetryOffset:
-    """Where working devices stand relative to their symmetry points, in units of the state.
-
-    Attributes:
-        distance: mean of |w - w_sp|.
-        offset: mean of w - w_sp.
-    """
-
-    distance: float
-    offset: float
 
 
 @dataclass(frozen=True)
@@ -167,8 +153,8 @@ def symmetry_offsets(
     """
     if isinstance(matrices, CrossbarNetwork):
         matrices = _matrices(matrices)
-    found = {name: _Devices.of(matrix) for name, matrix in matrices.items()}
-    found["all"] = _Devices.together(list(found.values()))
+    found = {name: TrainedDevices.of(matrix) for name, matrix in matrices.items()}
+    found["all"] = TrainedDevices.together(list(found.values()))
     offsets = {name: devices.symmetry_offset() for name, devices in found.items()}
     return {name: offset for name, offset in offsets.items() if offset is not None}
 
@@ -193,11 +179,11 @@ def array_statistics(
         raise ValueError(problem("images", images, "a whole number of at least 1"))
     if not matrices:
         raise ValueError(problem("matrices", "none", "at least one"))
-    found = {name: _Devices.of(matrix) for name, matrix in matrices.items()}
+    found = {name: TrainedDevices.of(matrix) for name, matrix in matrices.items()}
     names = [*found, "all"]
     if start and set(start) != set(names):
         raise ValueError(problem("start", sorted(start), f"the offsets of {', '.join(names)}"))
-    everything = _Devices.together(list(found.values()))
+    everything = TrainedDevices.together(list(found.values()))
     edges = [
         _statistics(name, devices, images, start[name] if start else None)
         for name, devices in found.items()
@@ -210,67 +196,8 @@ def _matrices(chip: CrossbarNetwork) -> dict[str, CrossbarMatrix]:
     return {target.name: target.storage.matrix for target in targets_of(chip)}
 
 
-@dataclass(frozen=True, eq=False)
-class _Devices:
-    """Trained devices in a row: what there is to know of each, all (devices,).
-
-    Attributes:
-        card: of all.
-        pulses: int64; None without pulse response.
-        state, lower, upper: w and its bounds.
-        working: mask of those that are not stuck.
-        symmetry_point: w_sp; None where there is none.
-    """
-
-    card: DeviceCard
-    pulses: Tensor | None
-    state: Tensor
-    lower: Tensor
-    upper: Tensor
-    working: Tensor
-    symmetry_point: Tensor | None
-
-    @classmethod
-    def of(cls, matrix: CrossbarMatrix) -> "_Devices":
-        devices, columns = matrix.devices, matrix.tiling.columns
-        response = devices.card.pulse_response
-
-        def trained(values: Tensor) -> Tensor:
-            # With offset columns, the reference devices come last.
-            return values.expand(devices.shape)[..., :columns].flatten()
-
-        lower, upper = devices.state_bounds
-        stuck, count, point = devices.stuck, devices.pulse_count, None
-        if response is not None and not response.one_sided:
-            point = trained(response.symmetry_point(devices.pulse_devices))
-        return cls(
-            card=devices.card,
-            pulses=None if count is None else trained(count),
-            state=trained(devices.state),
-            lower=trained(lower),
-            upper=trained(upper),
-            working=trained(torch.ones_like(devices.state) > 0 if stuck is None else ~stuck),
-            symmetry_point=point,
-        )
-
-    @classmethod
-    def together(cls, parts: Sequence["_Devices"]) -> "_Devices":
-        def joined(name: str) -> Any:
-            values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else torch.cat(values)
-
-        names = ("pulses", "state", "lower", "upper", "working", "symmetry_point")
-        return cls(parts[0].card, *map(joined, names))
-
-    def symmetry_offset(self) -> SymmetryOffset | None:
-        if self.symmetry_point is None:
-            return None
-        difference = (self.state - self.symmetry_point)[self.working]
-        return SymmetryOffset(_mean(difference.abs()), _mean(difference))
-
-
 def _statistics(
-    name: str, devices: _Devices, images: int, start: SymmetryOffset | None
+    name: str, devices: TrainedDevices, images: int, start: SymmetryOffset | None
 ) -> DeviceStatistics:
     now = devices.symmetry_offset() if start is not None else None
     at_upper, at_lower = _at_bounds(devices)
@@ -281,13 +208,13 @@ def _statistics(
         endurance=_endurance(devices),
         at_upper_fraction=at_upper,
         at_lower_fraction=at_lower,
-        stuck_fraction=_mean(~devices.working),
+        stuck_fraction=mean_of(~devices.working),
         positions=_positions(devices),
         symmetry=None if start is None or now is None else _drift(start, now),
     )
 
 
-def _pulses(devices: _Devices, images: int) -> PulseCounts | None:
+def _pulses(devices: TrainedDevices, images: int) -> PulseCounts | None:
     pulses = devices.pulses
     if pulses is None:
         return None
@@ -295,7 +222,7 @@ def _pulses(devices: _Devices, images: int) -> PulseCounts | None:
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     # frexp is exact for whole numbers, where a logarithm may round across an edge.
     counts = torch.bincount(torch.frexp(moved.double()).exponent.long() - 1).tolist()
-    mean, maximum = _mean(pulses), int(ordered[-1])
+    mean, maximum = mean_of(pulses), int(ordered[-1])
     return PulseCounts(
         mean=mean,
         median=0.5 * float(middle[0] + middle[1]),
@@ -308,15 +235,15 @@ def _pulses(devices: _Devices, images: int) -> PulseCounts | None:
     )
 
 
-def _endurance(devices: _Devices) -> EnduranceUse | None:
+def _endurance(devices: TrainedDevices) -> EnduranceUse | None:
     endurance, pulses = devices.card.endurance, devices.pulses
     if endurance is None or pulses is None:
         return None
     used = pulses.double() / endurance.pulses
-    return EnduranceUse(_mean(used), float(used.max()), _mean(used >= 1.0))
+    return EnduranceUse(mean_of(used), float(used.max()), mean_of(used >= 1.0))
 
 
-def _at_bounds(devices: _Devices) -> tuple[float | None, float | None]:
+def _at_bounds(devices: TrainedDevices) -> tuple[float | None, float | None]:
     """Shares of working devices at the upper and at the lower bound."""
     response = devices.card.pulse_response
     if response is None:
@@ -324,10 +251,10 @@ def _at_bounds(devices: _Devices) -> tuple[float | None, float | None]:
     step, working = response.window_step(), devices.working
     upper = (devices.upper - devices.state <= step) & working
     lower = (devices.state - devices.lower <= step) & working
-    return _mean(upper), _mean(lower)
+    return mean_of(upper), mean_of(lower)
 
 
-def _positions(devices: _Devices) -> tuple[int, ...]:
+def _positions(devices: TrainedDevices) -> tuple[int, ...]:
     place = (devices.state - devices.lower) / (devices.upper - devices.lower)
     # A device between equal bounds, if there is one, stands at the lower.
     bins = (place.nan_to_num(0.0)[devices.working] * POSITION_BINS).long()
@@ -338,8 +265,3 @@ def _positions(devices: _Devices) -> tuple[int, ...]:
 def _drift(start: SymmetryOffset, now: SymmetryOffset) -> SymmetryDrift:
     change = now.distance / start.distance - 1.0 if start.distance > 0.0 else None
     return SymmetryDrift(start, now, change)
-
-
-def _mean(values: Tensor) -> float:
-    """Mean of numbers or flags; 0 of none."""
-    return float(values.mean(dtype=torch.float64)) if values.numel() else 0.0

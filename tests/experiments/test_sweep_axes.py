@@ -114,6 +114,10 @@ def test_wrong_keys_and_values_are_refused_in_one_line(vary: list[str], line: st
     assert len(str(error.value).splitlines()) == 1
 
 
+def test_one_text_is_one_key() -> None:
+    assert axes_of("beta=0.1,0.2") == axes_of(["beta=0.1,0.2"])
+
+
 def test_true_is_not_one() -> None:
     (axis,) = axes_of({"settling.warm_start": ["true", "1"]})
     assert len(axis.steps) == 2

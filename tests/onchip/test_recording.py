@@ -59,7 +59,7 @@ def content(path: Path) -> dict[str, object]:
         if isinstance(item, h5py.Dataset):
             found[name] = (item.shape, item.dtype, item[()].tobytes() if item.shape else item[()])
 
-    with h5py.File(path, "r", swmr=True) as file:
+    with h5py.File(path, "r") as file:
         found.update({key: str(value) for key, value in file.attrs.items()})
         file.visititems(visit)
     return found
@@ -223,7 +223,6 @@ def test_resumed_files_are_as_if_never_stopped(tmp_path: Path, every: int, kept:
         recorder.record(0, torch.ones(6, 5), torch.ones(6, 5))  # of an update that never ended
     with PulseRecorder(stopped, chip_of(), every=every, updates=kept) as recorder:
         assert recorder.updates == kept
-        assert load_pulses(stopped).update.tolist() == list(range(0, kept, every))
         apply(recorder, range(kept, 20))
     assert content(stopped) == content(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped.h5", "whole.h5"]
@@ -233,7 +232,8 @@ def test_killed_at_any_moment_the_file_is_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the file after each of the writer's steps is what a kill there leaves behind."""
-    whole, copies = tmp_path / "whole.h5", []
+    whole, chip = tmp_path / "whole.h5", chip_of()
+    copies: list[Path] = []
     append = recording._append
 
     def watched(dataset: h5py.Dataset, value: object) -> None:
@@ -242,19 +242,19 @@ def test_killed_at_any_moment_the_file_is_readable(
         shutil.copy(whole, copies[-1])
 
     monkeypatch.setattr(recording, "_append", watched)
-    with PulseRecorder(whole, chip_of()) as recorder:
-        apply(recorder, range(3))
+    with PulseRecorder(whole, chip) as recorder:
+        apply(recorder, range(2))
     monkeypatch.undo()
-    steps = len(copies) // 3
+    steps, wanted, everything = len(copies) // 2, load_pulses(whole), content(whole)
     assert steps == 8  # two edges of two sides, and four numbers
     for number, copy in enumerate(copies, start=1):
         found = load_pulses(copy)
         assert found.update.tolist() == list(range(number // steps))
-        for mine, theirs in zip(found.targets, load_pulses(whole).targets, strict=True):
+        for mine, theirs in zip(found.targets, wanted.targets, strict=True):
             assert torch.equal(mine.up, theirs.up[: number // steps])
-        with PulseRecorder(copy, chip_of(), updates=number // steps) as recorder:
-            apply(recorder, range(number // steps, 3))
-        assert content(copy) == content(whole)
+        with PulseRecorder(copy, chip, updates=number // steps) as recorder:
+            apply(recorder, range(number // steps, 2))
+        assert content(copy) == everything
 
 
 def test_a_growing_file_can_be_read(tmp_path: Path) -> None:
@@ -262,7 +262,8 @@ def test_a_growing_file_can_be_read(tmp_path: Path) -> None:
     with PulseRecorder(path, chip_of()) as recorder:
         for update in range(3):
             apply(recorder, range(update, update + 1))
-            assert load_pulses(path).update.tolist() == list(range(update + 1))
+            with h5py.File(path, "r", swmr=True) as file:
+                assert file["update"][...].tolist() == list(range(update + 1))
 
 
 def test_a_killed_process_leaves_a_file_to_go_on_with(tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_killed_process_leaves_a_file_to_go_on_with(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
         deadline = time.monotonic() + 120.0
-        while not killed.exists() or len(load_pulses(killed).update) < 20:
+        while not killed.exists() or killed.stat().st_size < 65_000:
             assert process.poll() is None, "the process ended by itself"
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -283,8 +284,8 @@ def test_a_killed_process_leaves_a_file_to_go_on_with(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     done = len(load_pulses(killed).update)
-    with PulseRecorder(killed, chip_of(), updates=done - 5) as recorder:
-        apply(recorder, range(done - 5, done + 5))
+    with PulseRecorder(killed, chip_of(), updates=max(done - 5, 0)) as recorder:
+        apply(recorder, range(max(done - 5, 0), done + 5))
     with PulseRecorder(whole, chip_of()) as recorder:
         apply(recorder, range(done + 5))
     assert content(killed) == content(whole)
@@ -294,8 +295,8 @@ def test_a_run_without_a_checkpoint_yet_begins_again(tmp_path: Path) -> None:
     path = tmp_path / "pulses.h5"
     with PulseRecorder(path, chip_of(), updates=0) as recorder:  # there is no file yet
         apply(recorder, range(2))
-    with PulseRecorder(path, chip_of(), updates=0):
-        assert len(load_pulses(path).update) == 0
+    PulseRecorder(path, chip_of(), updates=0).close()
+    assert len(load_pulses(path).update) == 0
 
 
 # --- what is refused ---------------------------------------------------------------------------
@@ -352,7 +353,7 @@ def test_files_are_not_overwritten_or_gone_on_with_by_others(recorded: Path) -> 
                 recorded, map_to_crossbar(mlp((1, 2, 3), 4, (6,)).double(), "li-ecram", seed=5),
                 updates=4,
             ),
-            "attribute rows",
+            "attribute columns: 5",
         ),
     ):  # fmt: skip
         refused(other, "pulses.h5: ", said)
@@ -413,8 +414,13 @@ def test_wrong_content_is_refused_in_one_line(recorded: Path, change: Change, sa
     refused(lambda: load_pulses(recorded), "pulses.h5: ", said)
 
 
-def test_mutated_files_are_read_or_refused_in_one_line(recorded: Path, tmp_path: Path) -> None:
-    whole, draw, count = recorded.read_bytes(), random.Random(0), 0
+@pytest.mark.parametrize("killed", [False, True])
+def test_mutated_files_are_read_or_refused_in_one_line(tmp_path: Path, killed: bool) -> None:
+    path, draw, count = tmp_path / "pulses.h5", random.Random(0), 0
+    with PulseRecorder(path, chip_of()) as recorder:
+        apply(recorder, range(10))
+        whole = path.read_bytes()
+    whole = whole if killed else path.read_bytes()
     for number in range(60):
         damaged = bytearray(whole)
         if number % 3 == 0:
