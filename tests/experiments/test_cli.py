@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("train", "evaluate", "compare", "validate", "recipes")
+COMMANDS = ("train", "evaluate", "compare", "sweep", "fidelity", "devices", "validate", "recipes")
 TINY = (
     "--set=train_images=120",
     "--set=validation_images=40",
