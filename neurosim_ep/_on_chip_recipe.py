@@ -24,6 +24,7 @@ USERS: dict[str, tuple[str, ...]] = {
     "threshold_steps": ("sign",),
     "variant": ("tiki_taka",),
     "transfer_sweep_updates": ("tiki_taka",),
+    "chop_sweeps": ("tiki_taka",),
     "transfer_gain": ("tiki_taka",),
     "fast_learning_rate": ("tiki_taka",),
     "symmetrising_pulses": ("tiki_taka",),
@@ -41,10 +42,11 @@ class OnChipRecipe(BaseModel):
     is the piece of hardware. `rule` is the update rule; `form` and `trains` say how "pulsed" and
     "tiki_taka" make pulses, at most `longest_train` slots per image and position. "digital" writes
     after every `write_interval_updates`; "sign" pulses from `threshold_steps` of a step on.
-    "tiki_taka" comes as `variant`, reads all rows of its fast array in `transfer_sweep_updates` and
-    passes them on times `transfer_gain`; it moves the fast array at `fast_learning_rate` (absent:
-    the learning rate), after `symmetrising_pulses` up and down. `bias` is digital or a row of
-    devices. `weight_headroom` is the window's end relative to the largest initial weight.
+    "tiki_taka" comes as `variant`, reads all rows of its fast array in `transfer_sweep_updates`
+    ("agad" turns a row's sign after `chop_sweeps` of its readings) and passes them on times
+    `transfer_gain`; it moves the fast array at `fast_learning_rate` (absent: the learning rate),
+    after `symmetrising_pulses` up and down. `bias` is digital or a row of devices.
+    `weight_headroom` is the window's end relative to the largest initial weight.
     Converters are calibrated before every `calibration_interval_updates` and more often at first,
     wires solved after every `wire_refresh_interval_updates`.
     Devices that can only be pulsed up are renewed every `renew_interval_updates` where they are
@@ -65,6 +67,7 @@ class OnChipRecipe(BaseModel):
     threshold_steps: Annotated[float, Field(gt=0)] = 0.5
     variant: Literal["v1", "v2", "agad"] = "agad"
     transfer_sweep_updates: _Count = 1
+    chop_sweeps: _Count = 10
     transfer_gain: Annotated[float, Field(gt=0)] = 1.0
     fast_learning_rate: Annotated[float, Field(gt=0)] | None = None
     symmetrising_pulses: Annotated[int, Field(ge=0, le=1_000_000)] = 500
@@ -95,6 +98,9 @@ def on_chip_problems(recipe: Recipe) -> list[str]:
         if chip.rule not in rules and value != default:
             allowed = f"absent {of_rule}; it belongs to {', '.join(rules)}"
             lines.append(problem(f"on_chip.{field}", value, allowed))
+    if chip.variant != "agad" and chip.chop_sweeps != 10:
+        allowed = f'absent with on_chip.variant = "{chip.variant}"; it belongs to agad'
+        lines.append(problem("on_chip.chop_sweeps", chip.chop_sweeps, allowed))
     return [*lines, *_digital_means(recipe, of_rule)]
 
 

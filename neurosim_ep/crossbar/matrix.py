@@ -74,6 +74,7 @@ class CrossbarMatrix(nn.Module):
         self.register_buffer("units", one.repeat(tiling.columns))
         self.register_buffer("compensation", one.clone())
         self.register_buffer("_programmed_sum", one.clone())
+        self._step_siemens: float | None = None
         # What the wires leave: share * conductance + rest, per direction where they differ.
         self._solved, share, wires = False, None, array.wires
         if wires is not None:
@@ -139,6 +140,12 @@ class CrossbarMatrix(nn.Module):
         return response is not None and response.one_sided
 
     @property
+    def largest_weight(self) -> Tensor:
+        """What the end of the window stands for, either sign (columns,)."""
+        share = 1.0 if self.mapping == PAIR else 0.5
+        return self.units * self.compensation * (share * self.devices.card.window.range_siemens)
+
+    @property
     def weight_step(self) -> Tensor:
         """Mean change of a weight by one increment of `pulse` (columns,).
 
@@ -154,9 +161,11 @@ class CrossbarMatrix(nn.Module):
                 f"device: {card.name!r} is not allowed to learn by pulses; must have a table "
                 "[pulse_response]"
             )
-        both = self.mapping == PAIR and not self.one_sided
-        step = card.pulse_response.window_step() * card.window.range_siemens
-        return self.units * self.compensation * (step if both else 0.5 * step)
+        if self._step_siemens is None:
+            both = self.mapping == PAIR and not self.one_sided
+            states = card.pulse_response.window_step() * (1.0 if both else 0.5)
+            self._step_siemens = states * card.window.range_siemens
+        return self.units * self.compensation * self._step_siemens
 
     @torch.no_grad()
     def pulse(self, up: Tensor, down: Tensor) -> None:

@@ -62,6 +62,7 @@ def build_rule(chip: OnChipRecipe) -> Rule:
         chip.form,
         trains,
         sweep_updates=chip.transfer_sweep_updates,
+        chop_sweeps=chip.chop_sweeps,
         transfer_gain=chip.transfer_gain,
         fast_learning_rate=chip.fast_learning_rate,
         symmetrising_pulses=chip.symmetrising_pulses,

@@ -137,11 +137,13 @@ class OnChipUpdates:
         chip, contrast = self.method.model, self.method.contrast
         assert contrast is not None
         self.method.contrast = None
-        before = [target.parameter.clone() for target in self.targets]
-        self.optimiser.step()
         wanted = None
         if self.rule.digital_gradient:
+            before = [target.parameter.clone() for target in self.targets]
+            self.optimiser.step()
             wanted = [t.parameter - old for t, old in zip(self.targets, before, strict=True)]
+        else:
+            self.optimiser.step()
         self.rule.apply(
             Update(
                 chip,
@@ -180,10 +182,7 @@ class OnChipUpdates:
             {
                 "target": target.name,
                 "weight_step": float(target.storage.matrix.weight_step.max()),
-                "weight_span": float(
-                    target.storage.matrix.largest_unit
-                    * target.storage.matrix.devices.card.window.range_siemens
-                ),
+                "largest_weight": float(target.storage.matrix.largest_weight.max()),
             }
             for target in self.targets
             if self.rule.pulsed

@@ -5,7 +5,7 @@ import torch
 from neurosim_ep.learning import Form, Product
 from neurosim_ep.onchip.rule import Rule, Update
 from neurosim_ep.onchip.targets import Target, target_products
-from neurosim_ep.onchip.trains import Counts, Trains, pulse_counts
+from neurosim_ep.onchip.trains import Counts, Trains, summed_counts
 
 
 class Pulsed(Rule):
@@ -45,10 +45,5 @@ def product_counts(
     generator: torch.Generator,
 ) -> Counts:
     """Pulses of all products of a target, whose sum times the rate is the wanted change."""
-    total: Counts | None = None
-    for pre, post in products:
-        demand = target.demand(post, rate)
-        counts = pulse_counts(target.geometry, pre, demand, trains, generator)
-        total = counts if total is None else total + counts
-    assert total is not None
-    return total
+    factors = [(pre, target.demand(post, rate)) for pre, post in products]
+    return summed_counts(target.geometry, factors, trains, generator)

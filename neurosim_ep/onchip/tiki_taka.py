@@ -5,7 +5,6 @@ fast array of its own, whose symmetry point stands for zero, that only makes it 
 weights get few pulses in one direction (Gokmen & Haensch, Front. Neurosci. 14:103, 2020).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,7 +32,6 @@ class _Fast:
         reference: what of a reading counts as zero (rows, columns).
         buffer: digital, what was read and not yet passed on (rows, columns).
         chopper: sign with which each row is driven at present (rows, 1).
-        row: next one to be read.
         use: of the fast array's lines so far.
     """
 
@@ -42,7 +40,6 @@ class _Fast:
     buffer: Tensor
     chopper: Tensor
     use: LineUse
-    row: int = 0
 
 
 class TikiTaka(Rule):
@@ -58,11 +55,13 @@ class TikiTaka(Rule):
         variant: ``v1`` passes readings on at once, by as many pulses as they ask for, rounded
             stochastically; ``v2`` adds them to a digital buffer and pulses by its full steps
             (Gokmen, Front. Artif. Intell. 4:699148, 2021); ``agad`` takes each row's last reading
-            for the reference of the next and turns the sign of the row's input after each reading,
-            so that no static reference is needed and the fast array does not fill up (after Rasch
-            et al., Nat. Commun. 15:7133, 2024, which averages its reference and chops at random).
+            for the reference of the next and turns the sign of the row's input now and then, so
+            that no static reference is needed and the fast array does not fill up (after Rasch et
+            al., Nat. Commun. 15:7133, 2024, which averages its reference and chops at random).
         form, trains: as in `Pulsed`.
         sweep_updates: updates in which all rows are read once.
+        chop_sweeps: readings of a row by ``agad`` between turns of its sign; what stays below one
+            code of the converter, or in its noise, is lost at each turn.
         transfer_gain: what readings are passed on times, beside the ratio of the rates.
         fast_learning_rate: of the fast array; None takes each target's first learning rate.
         symmetrising_pulses: up and down pulses, in random order, that bring the fast devices to
@@ -80,6 +79,7 @@ class TikiTaka(Rule):
         trains: Trains | None = None,
         *,
         sweep_updates: int = 1,
+        chop_sweeps: int = 10,
         transfer_gain: float = 1.0,
         fast_learning_rate: float | None = None,
         symmetrising_pulses: int = 500,
@@ -89,9 +89,11 @@ class TikiTaka(Rule):
             raise ValueError(
                 f"transfer_sweep_updates: {sweep_updates} is not allowed; must be at least 1"
             )
+        if chop_sweeps < 1:
+            raise ValueError(f"chop_sweeps: {chop_sweeps} is not allowed; must be at least 1")
         self.variant, self.form, self.trains = variant, form, trains or Trains()
-        self.sweep_updates, self.transfer_gain = sweep_updates, transfer_gain
-        self.fast_learning_rate = fast_learning_rate
+        self.sweep_updates, self.chop_sweeps = sweep_updates, chop_sweeps
+        self.transfer_gain, self.fast_learning_rate = transfer_gain, fast_learning_rate
         self.symmetrising_pulses, self.seed = symmetrising_pulses, seed
         self.fast: list[_Fast] = []
         self.fast_rates: list[float] = []
@@ -154,11 +156,12 @@ class TikiTaka(Rule):
     def _transfer(self, fast: _Fast, target: Target, update: Update, place: int) -> Tensor:
         """Increments (rows, columns) that this update's readings ask for."""
         total, generator = len(fast.buffer), update.generator("transfer", place)
-        count = math.ceil(total / self.sweep_updates)
-        rows = (torch.arange(count, device=fast.buffer.device) + fast.row) % total
-        fast.row = (fast.row + count) % total
+        # As many rows per update as bring the whole round in its time, one more here and there.
+        first, end = (n * total // self.sweep_updates for n in (update.number, update.number + 1))
+        readings = torch.arange(first, end, device=fast.buffer.device)
+        rows, sweeps = readings % total, readings // total
         read = read_rows(fast.matrix, rows, generator)
-        fast.use = fast.use + read_use(count, rows.device)
+        fast.use = fast.use + read_use(len(rows), rows.device)
         rate, fast_rate = update.rates[place], self.fast_rates[place]
         gain = self.transfer_gain * rate / fast_rate if fast_rate else 0.0
         value = gain * fast.chopper[rows] * (read - fast.reference[rows])
@@ -175,7 +178,8 @@ class TikiTaka(Rule):
         fast.buffer[rows] = held - increments[rows] * step
         if self.variant == "agad":
             fast.reference[rows] = read
-            fast.chopper[rows] = -fast.chopper[rows]
+            turn = (sweeps + 1) % self.chop_sweeps == 0
+            fast.chopper[rows[turn]] *= -1.0
         return increments
 
     def advance_time(self, seconds: float) -> None:
@@ -194,9 +198,7 @@ class TikiTaka(Rule):
             "fast_pulses_mean": sum(float(count.sum()) for count in moved) / max(total, 1) - start,
             "fast_pulses_max": max((float(count.max()) for count in moved), default=0.0) - start,
             "fast_learning_rates": self.fast_rates,
-            "rows_read_per_update": sum(
-                math.ceil(len(f.buffer) / self.sweep_updates) for f in self.fast
-            ),
+            "rows_read_per_update": sum(len(f.buffer) for f in self.fast) / self.sweep_updates,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -209,7 +211,6 @@ class TikiTaka(Rule):
                     "reference": fast.reference,
                     "buffer": fast.buffer,
                     "chopper": fast.chopper,
-                    "row": fast.row,
                     "use": fast.use.numbers(),
                 }
                 for fast in self.fast
@@ -223,7 +224,6 @@ class TikiTaka(Rule):
             fast.matrix.load_state_dict(saved["matrix"])
             for name in ("reference", "buffer", "chopper"):
                 getattr(fast, name).copy_(saved[name])
-            fast.row = saved["row"]
             fast.use = LineUse.of_numbers(saved["use"], fast.buffer.device)
 
 

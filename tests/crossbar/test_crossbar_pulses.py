@@ -160,6 +160,7 @@ def test_weights_stop_at_the_ends_of_the_window(device, array, storage, mapping:
     close(arrays.weight, zero + largest)
     arrays.pulse(zero, zero + 1000.0)
     close(arrays.weight, zero - largest)
+    close(arrays.matrix.largest_weight, largest.expand(4))
 
 
 def test_stuck_devices_and_noise_show_in_the_weights(device, array, storage) -> None:

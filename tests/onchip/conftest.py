@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import Result
+from typer.testing import CliRunner
 
 from neurosim_ep.cards import card_from_mapping
+from neurosim_ep.cli import app
 from neurosim_ep.crossbar import ArrayCard, load_array_card
 from neurosim_ep.devices import DeviceCard, load_device_card
 
@@ -61,3 +65,11 @@ def step_card() -> Callable[[float], DeviceCard]:
 def layout() -> Callable[..., ArrayCard]:
     """The ideal array card with another layout."""
     return _layout
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command within this process, in an empty folder, without data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NEUROSIM_EP_DATA", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))

@@ -35,7 +35,8 @@ RULES: dict[str, tuple[str, ...]] = {
         "device_card=pcm",
         "array_card=default-compensated",
         "renew_interval_updates=2",
-        "renew_fraction=0.3",
+        "renew_fraction=0.5",
+        "weight_headroom=1.5",
         "image_time_s=10",
         "learning.optimiser=adam",
         "learning.learning_rate=0.01",
@@ -48,8 +49,15 @@ RULES: dict[str, tuple[str, ...]] = {
         "warm_start=true",
         "estimator=random_sign",
     ),
-    "tiki_taka": (*PLAIN, "device_card=hfo2-reram", "transfer_sweep_updates=3", "bias=row"),
-    "sign": (*PLAIN, "device_card=pcm", "renew_interval_updates=3", "threshold_steps=0.01"),
+    "tiki_taka": (*PLAIN, "device_card=hfo2-reram", "transfer_sweep_updates=5", "bias=row"),
+    "sign": (
+        *PLAIN,
+        "device_card=pcm",
+        "renew_interval_updates=3",
+        "renew_fraction=0.5",
+        "weight_headroom=1.5",
+        "threshold_steps=0.01",
+    ),
 }
 OF_CHIP = (
     "device_card",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosim_ep.crossbar import CrossbarNetwork, map_to_crossbar
+from neurosim_ep.crossbar.card import Converters
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.learning import CenteredEP, Phases, Term
 from neurosim_ep.models import Dense, Edge, HopfieldNetwork, Layer, SquaredError
@@ -86,35 +87,55 @@ def tiki_taka(variant: Any, **options: Any) -> TikiTaka:
 
 @pytest.mark.parametrize("mapping", ["differential_pair", "offset_column"])
 @pytest.mark.parametrize("sweep", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("chop", [1, 3])
 def test_agad_passes_on_just_what_has_come_since_the_last_reading(
-    pulse_card, layout, sweep: int, mapping: str
+    pulse_card, layout, sweep: int, mapping: str, chop: int
 ) -> None:
     chip = chip_of(pulse_card(step=STEP), middle(layout, mapping=mapping), WEIGHTS)
-    rule = tiki_taka("agad", sweep_updates=sweep)
+    rule = tiki_taka("agad", sweep_updates=sweep, chop_sweeps=chop)
     updates, generator = updates_of(chip, rule), torch.Generator().manual_seed(1)
-    per_update = -(-4 // sweep)
     wanted = torch.zeros(4, 3, dtype=torch.float64)  # so far, of all rows
     passed = wanted.clone()  # as it stood when each row was last read
-    fast, chopper, row = wanted.clone(), torch.ones(4, 1, dtype=torch.float64), 0
-    for _ in range(12):
+    fast, chopper, reads = wanted.clone(), torch.ones(4, 1, dtype=torch.float64), 0
+    for number in range(1, 13):
         x = torch.randint(-1, 2, (4,), generator=generator).double()
         pulses = torch.randint(-3, 4, (3,), generator=generator).double()
         asked = send(updates, x, pulses)
         wanted += asked
         fast += chopper * asked
-        for _ in range(per_update):
-            passed[row], chopper[row] = wanted[row], -chopper[row]
-            row = (row + 1) % 4
+        # All four rows are read once in every so many updates, in turn.
+        while (reads + 1) * sweep <= 4 * number:
+            row = reads % 4
+            passed[row] = wanted[row]
+            if (reads // 4 + 1) % chop == 0:
+                chopper[row] *= -1.0
+            reads += 1
         held = rule.fast[0]
         torch.testing.assert_close(held.matrix.forward_matrix, fast, rtol=0.0, atol=1e-12)
         assert torch.equal(held.chopper, chopper)
-        assert held.row == row
         change = chip.weights[0].detach() - WEIGHTS
         torch.testing.assert_close(change + held.buffer, passed, rtol=0.0, atol=1e-12)
         step = chip.storages[0].matrix.weight_step
         assert bool((held.buffer.abs() < step * (1.0 + 1e-9)).all())
     # By turning rows round, the fast array holds less than what went through it.
     assert float(wanted.abs().max()) > 3.0 * STEP
+
+
+@pytest.mark.parametrize(("chop", "least"), [(1, 0.0), (10, 0.6)])
+def test_agad_sees_gradients_below_one_code_of_the_converter(
+    pulse_card, layout, chop: int, least: float
+) -> None:
+    # Of 4 bits a code is a seventh of the window, 14 steps: a batch's single pulse is far below it.
+    # Turned after every reading nothing ever reaches a code; after ten, most of it does.
+    array = middle(layout).model_copy(update={"forward": Converters(adc_bits=4, source="a test")})
+    chip = chip_of(pulse_card(step=STEP), array, torch.zeros(1, 3).double() + WEIGHTS[:1])
+    start = chip.weights[0].detach().clone()
+    updates = updates_of(chip, tiki_taka("agad", chop_sweeps=chop))
+    wanted = sum(send(updates, exact([1.0]), exact([3.0, -3.0, 0.0])) for _ in range(20))
+    assert isinstance(wanted, Tensor)
+    passed = (chip.weights[0].detach() - start) / wanted.where(wanted != 0.0, exact(1.0))
+    assert float(passed[0, :2].min()) >= least - 1e-9
+    assert float(passed[0, :2].max()) <= (1e-9 if chop == 1 else 1.5)
 
 
 def test_v2_passes_the_fast_array_on_again_and_again(pulse_card, layout) -> None:
