@@ -15,7 +15,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install
 	rm -rf runs/demo
-	$(BIN)/neurosim-ep compare digits --seeds 3 --out runs/demo
+	$(BIN)/neurosim-ep compare digits --device li-ecram --device pcm --on-chip --seeds 3 \
+		--times 0,1d --no-attribution --jobs 2 --out runs/demo
 
 lint: install
 	$(BIN)/ruff check .

@@ -82,12 +82,15 @@ def accuracy_bars(
     everything = [value for values in lines.values() for value in values]
     chips_named, wide = False, 0.65 if len(kinds) == 1 else 0.8 / len(kinds)
     for number, kind in enumerate(kinds):
-        axes.add_patch(Rectangle((0.0, 0.0), 0.0, 0.0, label=kind, **_BARS[number]))
+        style = dict(_BARS[number])
+        style["facecolor"] = style.pop("color")
+        axes.add_patch(Rectangle((0.0, 0.0), 0.0, 0.0, label=kind, **style))
     for place, bars in enumerate(devices.values()):
         for number, (kind, values) in enumerate(bars.items()):
-            if not values:
-                continue
             where = place + (number - 0.5 * (len(bars) - 1)) * wide
+            if not values:
+                _above(axes, where, "failed")
+                continue
             mean, deviation = statistics.mean(values), _deviation(values)
             everything += [*values, mean + deviation, mean - deviation]
             axes.bar(where, mean, 0.94 * wide, **_BARS[kinds.index(kind)])
@@ -99,7 +102,8 @@ def accuracy_bars(
         axes.axhline(mean, color=colour, linestyle=dashes, label=f"{name}, {mean:.2f} %")
         if len(values) > 1:
             deviation = statistics.stdev(values)
-            axes.axhspan(mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0)
+            low, high = mean - deviation, mean + deviation
+            axes.axhspan(low, high, color=colour, alpha=0.2, linewidth=0, zorder=0.5)
     _accuracy_axis(axes, everything, from_bars=True)
     _name_bars(axes, list(devices), slanted=slanted)
     _finish(figure, axes, path, title)

@@ -13,7 +13,13 @@ from neurosim_ep.experiments.hardware_comparison import (
     compare_on_hardware,
     compare_trained,
 )
-from neurosim_ep.experiments.hardware_options import HardwareOptions, hardware_options, seed_range
+from neurosim_ep.experiments.hardware_options import (
+    HardwareOptions,
+    OnChipOptions,
+    hardware_options,
+    seed_range,
+)
+from neurosim_ep.experiments.on_chip_rules import RuleChoice, default_rule, on_chip_recipe
 from neurosim_ep.experiments.run import Result, run
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.experiments.sweep import SweepResult, sweep
@@ -25,8 +31,10 @@ __all__ = [
     "HardwareOptions",
     "Measurement",
     "Measurements",
+    "OnChipOptions",
     "Result",
     "Row",
+    "RuleChoice",
     "RunFolder",
     "SweepResult",
     "Trained",
@@ -41,11 +49,13 @@ __all__ = [
     "compare_trained",
     "comparison_table",
     "counterpart",
+    "default_rule",
     "evaluate",
     "evaluate_run",
     "hardware_options",
     "load_run",
     "load_trained",
+    "on_chip_recipe",
     "prepare_chip",
     "run",
     "seed_range",

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neurosim_ep.crossbar import only, present
+from neurosim_ep.crossbar import present, without
 from neurosim_ep.data import Dataset, spec_for
 from neurosim_ep.experiments.attribution import (
     UPDATE_RULE,
@@ -109,9 +109,8 @@ def plan_attribution(
     for kept in kept_sets(names):
         if kept in chips:
             continue
-        # What is kept stays: also what learning by this rule does not meet.
-        unmet = set(present(cards.device, cards.array, learning=True)) - set(names)
-        device_card, array_card = only(cards.device, cards.array, kept | unmet, learning=True)
+        lost = [name for name in names if name not in kept]
+        device_card, array_card = without(cards.device, cards.array, lost)
         label = _label(kept, names)
         chips[kept] = [
             source.on_chip(
@@ -151,7 +150,9 @@ def _label(kept: Collection[str], names: Sequence[str]) -> str:
 
 
 def attribution_of(plan: AttributionPlan, results: Results, data: Dataset) -> Attribution:
-    """Where the accuracy goes.
+    """Where the accuracy after the last epoch goes.
+
+    Which epoch is the best by a few validation images is chance, which short trainings would count.
 
     Args:
         plan: whose trainings have ended.
@@ -163,10 +164,12 @@ def attribution_of(plan: AttributionPlan, results: Results, data: Dataset) -> At
     """
 
     def percent(training: Training) -> float:
-        found = accuracy_percent(results[training.folder])
-        return 100.0 / data.num_classes if found is None else found
+        done = results[training.folder].result
+        return 100.0 / data.num_classes if done is None else done.last
 
-    ideal = [exact_percent(results[training.folder]) for training in plan.exact]
+    for training in plan.exact:
+        exact_percent(results[training.folder])
+    ideal = list(map(percent, plan.exact))
     accuracies = {kept: list(map(percent, chips)) for kept, chips in plan.chips.items()}
     recipe = plan.exact[0].recipe
     epochs, images = recipe.learning.epochs, recipe.data.train_images

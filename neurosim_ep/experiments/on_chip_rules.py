@@ -181,7 +181,7 @@ def on_chip_recipe(
     table |= {"device_card": device_card, "array_card": array_card, "device_seed": device_seed}
     if choice.rule in USERS["longest_train"] and scale_trains != 1.0:
         longest = table.get("longest_train", OnChipRecipe.model_fields["longest_train"].default)
-        table["longest_train"] = min(math.ceil(longest * scale_trains), LONGEST_TRAIN)
+        table["longest_train"] = min(math.ceil(longest * scale_trains - 1e-6), LONGEST_TRAIN)
     data = recipe.model_dump(exclude_none=True)
     data["learning"] = learning.model_dump(exclude_none=True)
     data["on_chip"] = table
