@@ -2,7 +2,7 @@
 
 64-128-10, batch 32, centered EP, 20 + 10 iterations; plain SGD at the same learning rate.  The same
 epochs in turns, in one run; ratios are of the same epoch, as median (least to most).  Of the chip's
-epochs it is shown what settling (reads, with their noise and converters), calibrating the converters
+epochs it is shown what settling (reads, with their noise and converters), calibrating converters
 and the update take, in units of the exact epoch.
 
     python benchmarks/on_chip_epoch.py --epochs 10
@@ -31,6 +31,7 @@ class Clocks:
 
     @contextmanager
     def part(self, name):
+        """Add the time inside to a part."""
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield
@@ -40,6 +41,8 @@ class Clocks:
             self.seconds[name] = before[0] + spent[0], before[1] + spent[1]
 
     def around(self, name, function):
+        """A function whose time is added to a part."""
+
         def timed(*args, **kwargs):
             with self.part(name):
                 return function(*args, **kwargs)
@@ -110,7 +113,7 @@ def main():
         name: training_of(overrides, options.device, noisy=noisy)
         for name, (overrides, noisy) in cases.items()
     }
-    # Shown to the end of an epoch that is not counted: the first allocates and loads.
+    # The first epoch allocates, loads and calibrates most often: it is not counted.
     for training, clocks in trainings.values():
         run_epoch(training, clocks)
     spent = {name: [] for name in trainings}

@@ -5,6 +5,8 @@ Both converters are uniform and hold zero exactly.  A signed one of b bits has 2
 full scale, and what is beyond saturates.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -20,23 +22,59 @@ def largest_code(bits: int, signed: bool) -> int:
     return (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
 
 
-def quantise_(values: Tensor, step: float | Tensor, bits: int, signed: bool = True) -> Tensor:
-    """Round to whole steps and saturate at full scale, in place.
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One code's worth, ready to round with: reads round by the same step again and again.
+
+    Attributes:
+        size: full scale / `largest_code`, not 0.
+        inverse: of the size.
+    """
+
+    size: Tensor
+    inverse: Tensor
+
+    @classmethod
+    def of(cls, size: float | Tensor, like: Tensor) -> "Step":
+        """A step of a size of at least 0, for values of a tensor's dtype and on its device."""
+        # A full scale of zero, where nothing was ever seen, has a step without a finite inverse.
+        tiny = torch.finfo(like.dtype).tiny
+        if isinstance(size, Tensor):
+            size = size.clamp_min(tiny)
+            return cls(size, 1.0 / size)
+        size = max(size, tiny)
+        return cls(like.new_tensor(size), like.new_tensor(1.0 / size))
+
+
+def quantise_(
+    values: Tensor, step: float | Tensor | Step, bits: int, signed: bool = True
+) -> Tensor:
+    """`quantise` in place."""
+    return quantise(values, step, bits, signed, out=values)
+
+
+def quantise(
+    values: Tensor,
+    step: float | Tensor | Step,
+    bits: int,
+    signed: bool = True,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Round to whole steps and saturate at full scale.
 
     Args:
         values: any shape.
         step: one code's worth, full scale / `largest_code`; broadcasts over the values.
         bits: resolution.
         signed: whether the codes are.
+        out: takes the result; a new tensor where None.
     """
     top = largest_code(bits, signed)
-    # A full scale of zero, where nothing was ever seen, has a step without a finite inverse.
-    if isinstance(step, Tensor):
-        step = step.clamp_min(torch.finfo(step.dtype).tiny)
-    else:
-        step = max(step, torch.finfo(values.dtype).tiny)
-    codes = values.mul_(1.0 / step).round_()
-    return codes.clamp_(-top if signed else 0, top).mul_(step)
+    if not isinstance(step, Step):
+        step = Step.of(step, values)
+    codes = torch.mul(values, step.inverse, out=out).round_()
+    return codes.clamp_(-top if signed else 0, top).mul_(step.size)
 
 
 class Calibration:

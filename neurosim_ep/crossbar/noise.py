@@ -58,19 +58,28 @@ class NormalSource:
         self.seed = seed
         self._generator: torch.Generator | None = None
         self._scratch: Tensor | None = None
+        # Of the scratch, by shape and strides: numbers in the order of memory, and as asked for.
+        self._views: dict[tuple[torch.Size, tuple[int, ...]], tuple[Tensor, Tensor]] = {}
 
     def like(self, tensor: Tensor) -> Tensor:
         """Numbers with a dense tensor's shape and strides, valid until the next call."""
-        count, held = tensor.numel(), self._scratch
-        if (
-            held is None
-            or held.numel() < count
-            or held.dtype != tensor.dtype
-            or held.device != tensor.device
-        ):
-            held = self._scratch = torch.empty(count, dtype=tensor.dtype, device=tensor.device)
-        numbers = held[:count].normal_(generator=self._on(tensor.device))
-        return numbers.as_strided(tensor.shape, tensor.stride())
+        held = self._scratch
+        if held is None or held.dtype != tensor.dtype or held.device != tensor.device:
+            held = self._hold(tensor)
+        layout = tensor.shape, tensor.stride()
+        views = self._views.get(layout)
+        if views is None:
+            if held.numel() < tensor.numel():
+                held = self._hold(tensor)
+            flat = held[: tensor.numel()]
+            views = self._views[layout] = flat, flat.as_strided(*layout)
+        views[0].normal_(generator=self._on(tensor.device))
+        return views[1]
+
+    def _hold(self, tensor: Tensor) -> Tensor:
+        self._views.clear()
+        self._scratch = torch.empty(tensor.numel(), dtype=tensor.dtype, device=tensor.device)
+        return self._scratch
 
     def state(self, device: torch.device) -> Tensor:
         """The generator's state, for a checkpoint."""

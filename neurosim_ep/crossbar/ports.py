@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim_ep.crossbar.card import Converters
-from neurosim_ep.crossbar.converters import Calibration, largest_code, quantise_
+from neurosim_ep.crossbar.converters import Calibration, Step, largest_code, quantise
 
 
 class Port(nn.Module):
@@ -26,6 +26,7 @@ class Port(nn.Module):
 
     Attributes:
         calibrating: whether reads are ideal now, and recorded.
+        calibrations: counts up whenever a full scale may have changed.
         dac_full_scale: calibrated; NaN before, 0-dimensional.
         adc_full_scale_ampere: calibrated (row tiles, column tiles); NaN before.
     """
@@ -52,8 +53,15 @@ class Port(nn.Module):
         self.calibrating = False
         self.drive_seen: Calibration | None = None
         self.current_seen: Calibration | None = None
+        self.calibrations = 0
+        self._steps: dict[tuple[float, torch.dtype, torch.device], Step] = {}
         self._dac: float | None = None
         self._adc_ready = False
+
+    @property
+    def ranges(self) -> "Port":
+        """The port that holds the ranges of these reads."""
+        return self._shared[0] if self._shared else self
 
     @property
     def by_tile(self) -> bool:
@@ -125,6 +133,8 @@ class Port(nn.Module):
 
     def _hold_ranges(self) -> None:
         """Keep on the host what every read asks for: settling never waits for the device."""
+        self.calibrations += 1
+        self._steps.clear()
         scale = float(self.dac_full_scale)
         self._dac = None if math.isnan(scale) else scale
         self._adc_ready = bool(self.adc_full_scale_ampere.isfinite().all())
@@ -144,7 +154,7 @@ class Port(nn.Module):
             return self.converters.dac_range_state
         if kind == "known" and self.bound is not None:
             return self.bound
-        scale = (self._shared[0] if self._shared else self)._dac
+        scale = self.ranges._dac
         if kind != "ideal" and scale is not None:
             return scale
         if kind != "ideal" and self._converts:
@@ -166,7 +176,21 @@ class Port(nn.Module):
             return values
         bits = self.converters.dac_bits
         signed = signed or self.signed
-        return quantise_(values.clone(), full_scale / largest_code(bits, signed), bits, signed)
+        return quantise(values, self._step(full_scale, signed, values), bits, signed)
+
+    def _step(self, full_scale: float | Tensor, signed: bool, like: Tensor) -> Step:
+        """One code of the DACs; held where the full scale is known."""
+        card = self.converters
+        assert card is not None
+        assert card.dac_bits is not None
+        size = full_scale / largest_code(card.dac_bits, signed)
+        if isinstance(size, Tensor):
+            return Step.of(size, like)
+        key = size, like.dtype, like.device
+        held = self._steps.get(key)
+        if held is None:
+            held = self._steps[key] = Step.of(size, like)
+        return held
 
     @property
     def adc_bits(self) -> int | None:
@@ -188,7 +212,7 @@ class Port(nn.Module):
         assert card is not None
         if card.adc_range_ampere is not None:
             return torch.full_like(self.adc_full_scale_ampere, card.adc_range_ampere)
-        ranges = self._shared[0] if self._shared else self
+        ranges = self.ranges
         if not ranges._adc_ready:
             raise ValueError(
                 "adc_range: 'calibrated' is not allowed before the converters are calibrated on "

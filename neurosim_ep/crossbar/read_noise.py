@@ -37,15 +37,19 @@ class ReadNoise:
         self._units, self._largest = matrix.units, matrix.units.max()
         self._noise, self._reference = matrix.noise, matrix.reference_noise
         self.silent = is_silent(self._noise)
+        self._references = not is_silent(self._reference)
         square = self._noise.per_square_volt
         alone = self._noise.constant is None and self._noise.per_volt is None
+        reference = self._reference.constant is None and self._reference.per_volt is None
+        # Whether it matters at which full scale values are driven.
+        self.scaled = not (alone and reference)
         equal_units = bool((self._units == self._units[0]).all())
         # Noise that is equal in all devices of a row costs one column instead of all.
         self._uniform = (
             square is not None
             and alone
             and equal_units
-            and is_silent(self._reference)
+            and not self._references
             and torch.allclose(square, square[:, :1].expand_as(square), rtol=1e-5, atol=0.0)
         )
         device = matrix.units.device
@@ -73,7 +77,7 @@ class ReadNoise:
             total = self._get("constant", lambda: constant.sum(0) * self._units.square())
             total = _along(total, columns) * ratio**2
             variance = total.expand_as(columns).clone() if variance is None else variance + total
-        if not is_silent(self._reference):
+        if self._references:
             self._add_common(columns, driven, ratio, source)
         return variance
 
@@ -110,7 +114,7 @@ class ReadNoise:
             all_columns = torch.ones_like(driven[:1])
             total = reads.transposed(all_columns, weight) * (self._largest * ratio) ** 2
             variance = total.expand_as(rows).clone() if variance is None else variance + total
-        if not is_silent(self._reference):
+        if self._references:
             sums = self._tile_sums(driven * _along(self._units, driven), 1)
             extra = self._sum(
                 "reference rows",
@@ -155,7 +159,7 @@ class ReadNoise:
             variance = total.expand_as(currents).clone() if variance is None else variance + total
         if variance is not None:
             add_noise(currents, variance, source)
-        if is_silent(self._reference):
+        if not self._references:
             return
         variance = self._sum(
             "reference tiles", reads.forward_tiles, reads.forward_blocks, driven,
@@ -190,7 +194,7 @@ class ReadNoise:
             blocks = self._get("constant tiles", lambda: reads.transposed_blocks(constant))
             total = blocks[piece].sum(1) * (self._largest * ratio) ** 2
             variance = total.expand_as(currents).clone() if variance is None else variance + total
-        if not is_silent(self._reference):
+        if self._references:
             sums = self._tile_sums(samples * self._units, 1).unsqueeze(2)
             for name, values, matrix in (
                 ("square", sums.square(), self._reference.per_square_volt),

@@ -1,15 +1,15 @@
 """The storage of an edge whose weights sit on arrays."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from neurosim_ep.crossbar.card import ArrayCard
-from neurosim_ep.crossbar.converters import largest_code
-from neurosim_ep.crossbar.digital import digitise, largest_by_tile
+from neurosim_ep.crossbar.converters import Step, largest_code
+from neurosim_ep.crossbar.digital import code_step, digitise, largest_by_tile
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.noise import NormalSource, add_noise
 from neurosim_ep.crossbar.ports import Port
@@ -75,11 +75,13 @@ class CrossbarStorage(WeightStorage):
         self.source = NormalSource(derive_seed(seed, "read"))
         tiles = (tiling.row_tiles, tiling.column_tiles)
         self.ports = nn.ModuleDict()
+        # The same: reads ask for them too often for names to be put together.
+        self._port_of: dict[tuple[str, bool], Port] = {}
         for direction, bound in zip(("forward", "transposed"), bounds, strict=True):
             full = Port(array.converters(direction, False), bound, signed=False, tiles=tiles)
             second = getattr(array, f"{direction}_delta")
-            self.ports[f"{direction}_full"] = full
-            self.ports[f"{direction}_delta"] = Port(
+            self.ports[f"{direction}_full"] = self._port_of[direction, False] = full
+            self.ports[f"{direction}_delta"] = self._port_of[direction, True] = Port(
                 array.converters(direction, True),
                 bound,
                 signed=True,
@@ -89,7 +91,7 @@ class CrossbarStorage(WeightStorage):
         self.ports.to(where, dtype)
         self._volt = array.drive.read_voltage_volt
         self._by_column = layout.scale == "column"
-        self._prepared: dict[str, Tensor | ReadNoise] = {}
+        self._prepared: dict[Hashable, Tensor | ReadNoise | Step] = {}
 
     # --- Programming and time ------------------------------------------------------------------
 
@@ -173,7 +175,7 @@ class CrossbarStorage(WeightStorage):
         self, pre: Tensor, delta: bool, noise: NoiseSum | None, signed: bool = False
     ) -> Tensor:
         port, driven = self._port("forward", delta), self.reads.inside(pre)
-        scale = port.full_scale(driven)
+        scale = self._full_scale(port, driven)
         driven = port.drive(driven, scale, signed=signed)
         if port.by_tile:
             return self.reads.outside_columns(self._forward_by_tile(driven, scale, port))
@@ -190,7 +192,7 @@ class CrossbarStorage(WeightStorage):
         # Columns of their own scale are driven in proportion to it.
         relative = self._relative_units(driven) if self._by_column else None
         voltages = driven if relative is None else driven * relative
-        scale = port.full_scale(voltages)
+        scale = self._full_scale(port, voltages)
         voltages = port.drive(voltages, scale, signed=signed)
         driven = voltages if relative is None else voltages / relative
         if port.by_tile:
@@ -216,7 +218,8 @@ class CrossbarStorage(WeightStorage):
         else:
             # Of a convolution, one plane of variances may serve all channels.
             if variance.dim() == 2:
-                variance = outside(variance.expand_as(currents))
+                same = variance.shape == currents.shape
+                variance = outside(variance if same else variance.expand_as(currents))
             noise.add(variance, self.source.like)
 
     def _forward_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
@@ -225,31 +228,31 @@ class CrossbarStorage(WeightStorage):
         noise = self._noise()
         if noise is not None:
             noise.add_to_column_tiles(partial, driven, scale, self.source)
-        number = self.matrix.units * self.matrix.compensation * (scale / self._volt)
+        number = self._number("forward", scale)
         tile = self._index("columns", self.reads.column_tile_of_columns)
         if port.calibrating:
             port.record(largest_by_tile(partial.abs() / number, tile, tiles), scale)
-        full_scale = None
-        if port.adc_bits is not None and port.adc_range == "ideal":
+        step, bits = None, port.adc_bits
+        if bits is not None and port.adc_range == "ideal":
             largest = partial.abs().amax(0, keepdim=True) / number
-            full_scale = largest_by_tile(largest, tile, tiles)[0][:, tile]
-        elif port.adc_bits is not None:
-            full_scale = port.adc_full_scale()[:, tile]
-        return self.reads.gather(digitise(partial, port, full_scale, number, self.source), driven)
+            step = code_step(largest_by_tile(largest, tile, tiles)[0][:, tile], number, bits)
+        elif bits is not None:
+            step = self._step(port, scale, lambda: port.adc_full_scale()[:, tile], number)
+        return self.reads.gather(digitise(partial, port, step, number, self.source), driven)
 
     def _transposed_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.row_tiles
         samples, blocks = self.reads.samples(driven), self._get("transposed blocks", self._blocks)
         noise = self._noise()
-        number = self.matrix.largest_unit * self.matrix.compensation * (scale / self._volt)
+        number = self._number("transposed", scale)
         tile = self._index("rows", self.reads.row_tile_of_piece_rows)
-        full_scale = None
-        if port.adc_bits is not None and port.adc_range == "ideal":
+        step, bits = None, port.adc_bits
+        if bits is not None and port.adc_range == "ideal":
             peaks = [self.reads.transposed_tiles(samples, b).abs().amax(0) for b in blocks]
             largest = torch.stack(peaks).amax(0, keepdim=True) / number
-            full_scale = largest_by_tile(largest, tile, tiles)[0][:, tile]
-        elif port.adc_bits is not None:
-            full_scale = port.adc_full_scale().T[:, tile]
+            step = code_step(largest_by_tile(largest, tile, tiles)[0][:, tile], number, bits)
+        elif bits is not None:
+            step = self._step(port, scale, lambda: port.adc_full_scale().T[:, tile], number)
 
         def pieces() -> Iterator[Tensor]:
             for piece, block in enumerate(blocks):
@@ -259,16 +262,14 @@ class CrossbarStorage(WeightStorage):
                 if port.calibrating:
                     seen = largest_by_tile(partial.abs() / number, tile, tiles)
                     port.record(seen.transpose(1, 2), scale)
-                yield digitise(partial, port, full_scale, number, self.source)
+                yield digitise(partial, port, step, number, self.source)
 
         return self.reads.fold(pieces(), driven)
 
     # --- What reads need, made once per programming --------------------------------------------
 
     def _port(self, direction: str, delta: bool) -> Port:
-        port = self.ports[f"{direction}_{'delta' if delta else 'full'}"]
-        assert isinstance(port, Port)
-        return port
+        return self._port_of[direction, delta]
 
     def _effective(self, name: str) -> Tensor:
         matrix = self.matrix
@@ -287,6 +288,47 @@ class CrossbarStorage(WeightStorage):
         if held is None:
             held = self._prepared[name] = make(name)
         assert isinstance(held, Tensor)
+        return held
+
+    def _held(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
+        held = self._prepared.get(key)
+        if held is None:
+            held = self._prepared[key] = make()
+        assert isinstance(held, Tensor)
+        return held
+
+    def _full_scale(self, port: Port, driven: Tensor) -> float | Tensor:
+        """Full scale of what is driven; 1 where nothing depends on it."""
+        if port.converters is None and ((noise := self._noise()) is None or not noise.scaled):
+            return 1.0
+        return port.full_scale(driven)
+
+    def _number(self, direction: str, scale: float | Tensor) -> Tensor:
+        """Number per ampere of every line, driven at a full scale."""
+
+        def make() -> Tensor:
+            matrix = self.matrix
+            units = matrix.units if direction == "forward" else matrix.largest_unit
+            return units * matrix.compensation * (scale / self._volt)
+
+        return make() if isinstance(scale, Tensor) else self._held((direction, scale), make)
+
+    def _step(
+        self,
+        port: Port,
+        scale: float | Tensor,
+        full_scale: Callable[[], Tensor],
+        number: Tensor,
+    ) -> Step:
+        """One code of every line's ADC of fixed range."""
+        bits, key = port.adc_bits, (port, port.ranges.calibrations, scale)
+        assert bits is not None
+        held = None if isinstance(scale, Tensor) else self._prepared.get(key)
+        if held is None:
+            held = code_step(full_scale(), number, bits)
+            if not isinstance(scale, Tensor):
+                self._prepared[key] = held
+        assert isinstance(held, Step)
         return held
 
     def _index(self, name: str, make: Callable[[], list[int]]) -> Tensor:

@@ -206,24 +206,25 @@ class Devices(nn.Module):
         if response.one_sided and bool((down > 0).any()):
             allowed = f"0, as {self.card.name} has up pulses only"
             raise ValueError(problem("down", float(down.max()), allowed))
-        self._count(up, down)
-        touched = (up > 0) | (down > 0)
+        total = up + down
+        self._count(total)
+        touched = total > 0
         if self.stuck is not None:
             touched &= ~self.stuck
         places = touched.flatten().nonzero().squeeze(1)
         seed = derive_seed(self.seed, "pulses", self.update_count)
         generator = torch.Generator(device=self.programmed.device).manual_seed(seed)
         state, devices = self.state, self.pulse_devices.select(places)
-        start, ups, downs = (tensor.flatten()[places] for tensor in (state, up, down))
+        start, ups, downs = (_at(tensor, places) for tensor in (state, up, down))
         moved = response.pulses(start, ups, downs, devices, generator)
         conductance = self.conductance.clone(memory_format=torch.contiguous_format)
         if response.write_noise_relative:
             seen = self.card.window.siemens(response.visible(moved, generator))
             self._hidden = state.clone(memory_format=torch.contiguous_format)
-            self._hidden.view(-1)[places] = moved
+            self._hidden.view(-1).scatter_(0, places, moved)
         else:
             seen = self._at_bounds(moved, devices, places)
-        conductance.view(-1)[places] = seen
+        conductance.view(-1).scatter_(0, places, seen)
         if self.card.drift and not self._drifts:
             generator = self._generator("drift of first pulses")
             self.drift_coefficient = self.card.drift.draw(conductance, generator)
@@ -244,19 +245,23 @@ class Devices(nn.Module):
         if count.is_complex():
             raise ValueError(problem(f"{name}: dtype", str(count.dtype), "real"))
         count = count.detach().to(self.programmed)
-        fine = (count >= 0) & (count == count.floor()) & (count < torch.inf)
-        if not bool(fine.all()):
+        if not count.numel():
+            return count
+        low, high = torch.stack(count.aminmax()).tolist()
+        # Of NaN nothing is true.
+        if not (low >= 0.0 and high < math.inf and torch.equal(count, count.floor())):
+            fine = (count >= 0) & (count == count.floor()) & (count < torch.inf)
             raise ValueError(problem(name, float(count[~fine][0]), "a whole number of at least 0"))
         return count
 
-    def _count(self, up: Tensor, down: Tensor) -> None:
-        pulses = (up + down).to(torch.int64)
+    def _count(self, pulses: Tensor) -> None:
+        pulses = pulses.to(torch.int64)
         self._pulse_count = pulses if self._pulse_count is None else pulses.add_(self._pulse_count)
 
     def _at_bounds(self, w: Tensor, devices: PulseDevices, places: Tensor) -> Tensor:
         """Conductances of states, with those at a bound exactly there."""
-        lower, upper = (b.flatten()[places] if b.dim() else b for b in self._bounds())
-        g = torch.minimum(torch.maximum(self.card.window.siemens(w), lower), upper)
+        lower, upper = (_at(b, places) if b.dim() else b for b in self._bounds())
+        g = torch.clamp(self.card.window.siemens(w), lower, upper)
         return torch.where(w >= devices.w_max, upper, torch.where(w <= devices.w_min, lower, g))
 
     @property
@@ -306,7 +311,7 @@ class Devices(nn.Module):
 
     def _inside(self, w: Tensor) -> Tensor:
         w_min, w_max = self.state_bounds
-        return torch.minimum(torch.maximum(w, w_min), w_max)
+        return torch.clamp(w, w_min, w_max)
 
     # --- Time ----------------------------------------------------------------------------------
 
@@ -394,3 +399,8 @@ class Devices(nn.Module):
     def extra_repr(self) -> str:
         """Card, shape and age, for printing."""
         return f"{self.card.name}, {tuple(self.shape)}, elapsed_s={self.elapsed_s:g}"
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """Values at places of the flattened tensor; on a CPU several times as fast as ``[places]``."""
+    return values.reshape(-1).index_select(0, places)

@@ -161,6 +161,16 @@ class PulseTable(CardTable):
             step = step + self.cycle_spread_relative * scale * normal_like(step, generator)
         return torch.where(up | down, devices.clip(w + step), w)
 
+    def moved(
+        self, w: Tensor, upward: Tensor, devices: PulseDevices, generator: torch.Generator
+    ) -> Tensor:
+        """As `pulse`, but on every device: up where the mask ``upward`` says so, else down."""
+        step = torch.where(upward, self._up(w, devices), -self._down(w, devices))
+        if self.cycle_spread_relative:
+            scale, normal = self._noise_scale(step, upward, devices), normal_like(step, generator)
+            step = torch.addcmul(step, scale, normal, value=self.cycle_spread_relative)
+        return devices.clip(w + step)
+
     # --- Many pulses at once -------------------------------------------------------------------
 
     def pulses(
@@ -173,8 +183,8 @@ class PulseTable(CardTable):
     ) -> Tensor:
         """States after any numbers of up and down pulses in random order.
 
-        Up to four pulses per device are applied one by one, exactly; longer trains by their mean
-        and variance, see `neurosim_ep.devices.pulse_trains`.
+        Up to 32 pulses per device are applied one by one, exactly; longer trains by their mean and
+        variance, see `neurosim_ep.devices.pulse_trains`.
 
         Args:
             w: states between the devices' bounds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,7 +33,7 @@ class PulseDevices:
 
     def clip(self, w: Tensor) -> Tensor:
         """States kept between the devices' bounds."""
-        return torch.minimum(torch.maximum(w, self.w_min), self.w_max)
+        return torch.clamp(w, self.w_min, self.w_max)
 
     def to(
         self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -49,8 +50,16 @@ class PulseDevices:
         Returns:
             devices of shape (K,).
         """
-        chosen = {k: v.reshape(-1)[index] for k, v in self._tensors().items() if v.dim()}
+        chosen = {
+            k: v.reshape(-1).index_select(0, index) for k, v in self._tensors().items() if v.dim()
+        }
         return replace(self, **chosen)
+
+    def parts(self, places: Iterable[slice]) -> Iterator[PulseDevices]:
+        """Slices of devices of one dimension, without copies, one after the other."""
+        own = {k: v for k, v in self._tensors().items() if v.dim()}
+        for here in places:
+            yield PulseDevices(**(vars(self) | {k: v[here] for k, v in own.items()}))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}

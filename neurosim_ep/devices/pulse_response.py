@@ -107,10 +107,12 @@ class LinearPulse(_SlopedTable):
         return (self.gamma_up + up).abs(), (self.gamma_down + down).abs()
 
     def _up(self, w: Tensor, devices: PulseDevices) -> Tensor:
-        return devices.step_up * (1.0 - _given(devices.gamma_up) * w)
+        return torch.addcmul(
+            devices.step_up, devices.step_up, _given(devices.gamma_up) * w, value=-1.0
+        )
 
     def _down(self, w: Tensor, devices: PulseDevices) -> Tensor:
-        return devices.step_down * (1.0 + _given(devices.gamma_down) * w)
+        return torch.addcmul(devices.step_down, devices.step_down, _given(devices.gamma_down) * w)
 
     def _up_slope(self, w: Tensor, devices: PulseDevices) -> Tensor:
         return -devices.step_up * _given(devices.gamma_up)

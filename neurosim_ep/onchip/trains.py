@@ -145,7 +145,8 @@ def _sign(lowest: float, highest: float) -> int:
 
 def _relative(factor: Tensor, largest: Tensor, share: Tensor) -> Tensor:
     """Signed probabilities of a pulse per slot: relative to the largest, times the share."""
-    scale = torch.where(largest > 0.0, share / largest, 0.0)
+    # Where all are zero, so is the share.
+    scale = share / largest.clamp_min(torch.finfo(largest.dtype).tiny)
     return (factor * _per_image(scale, factor)).clamp_(-1.0, 1.0)
 
 

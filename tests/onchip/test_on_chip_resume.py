@@ -49,7 +49,13 @@ RULES: dict[str, tuple[str, ...]] = {
         "warm_start=true",
         "estimator=random_sign",
     ),
-    "tiki_taka": (*PLAIN, "device_card=hfo2-reram", "transfer_sweep_updates=5", "bias=row"),
+    "tiki_taka": (
+        *PLAIN,
+        "device_card=hfo2-reram",
+        "transfer_sweep_updates=5",
+        "chop_sweeps=1",
+        "bias=row",
+    ),
     "sign": (
         *PLAIN,
         "device_card=pcm",
