@@ -208,6 +208,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=list(PRESETS))
+    parser.add_argument(
+        "--pulses", nargs="*", type=float, default=[], help="more loads, in the Hebbian form"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(
@@ -216,7 +219,7 @@ def main() -> None:
     )
     for preset in options.presets:
         print(memory(card_of(preset), options.side))
-    for form, asked in LOADS:
+    for form, asked in (*LOADS, *(("hebbian", pulses) for pulses in options.pulses)):
         products = products_of(form, asked, options.side, options.batch)
         print(f"\n{form}: {asked} pulses per device asked for")
         for preset in options.presets:
