@@ -88,14 +88,16 @@ class DataRecipe(_Table):
 
     `image_size` is the side in pixels after zero padding; absent, it is the native one.
     `validation_images` are held out of the training set first; `train_images` keeps only the
-    first n of the rest. The remaining fields augment training images: the probability of a
-    horizontal flip, the padding in pixels before a random crop, and RandAugment's number of
-    operations per image and their common magnitude (0 to 30).
+    first n of the rest, and `test_images` only the first n of the test set. The remaining fields
+    augment training images: the probability of a horizontal flip, the padding in pixels before a
+    random crop, and RandAugment's number of operations per image and their common magnitude (0 to
+    30).
     """
 
     name: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
     image_size: Annotated[int, Field(ge=1, le=256)] | None = None
     train_images: Annotated[int, Field(ge=1)] | None = None
+    test_images: Annotated[int, Field(ge=1)] | None = None
     validation_images: Annotated[int, Field(ge=0)] = 0
     flip_probability: _Probability = 0.0
     crop_padding_pixels: Annotated[int, Field(ge=0, le=16)] = 0
@@ -238,6 +240,9 @@ def _data_problems(recipe: Recipe) -> list[str]:
             f"and data.validation_images = {data.validation_images}"
         )
         lines.append(problem("data.train_images", data.train_images, allowed))
+    most = spec_for(data.name).test_images
+    if data.test_images is not None and data.test_images > most:
+        lines.append(problem("data.test_images", data.test_images, f"at most {most} {of_data}"))
     return lines
 
 

@@ -138,6 +138,7 @@ FIELD_CASES = [
     ("data.name", "svhn", '"svhn"', DATA),
     ("image_size", "257", "257", whole(1, 256) + " or absent"),
     ("train_images", "0", "0", "a whole number at least 1 or absent"),
+    ("test_images", "0", "0", "a whole number at least 1 or absent"),
     ("validation_images", "-1", "-1", "a whole number at least 0"),
     ("flip_probability", "1.1", "1.1", UNIT),
     ("flip_probability", "-0.1", "-0.1", UNIT),
@@ -242,6 +243,7 @@ RULE_CASES = [
      f"less than the 50000 training images {OF_CIFAR}"),
     ("digits", ["train_images=1258"], "data.train_images", "1258",
      f"at most 1257 {OF_DIGITS} and data.validation_images = 180"),
+    ("digits", ["test_images=361"], "data.test_images", "361", f"at most 360 {OF_DIGITS}"),
 ]  # fmt: skip
 
 

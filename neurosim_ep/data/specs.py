@@ -15,6 +15,7 @@ class Spec:
         image_size: side of the square images in pixels.
         classes: number of classes.
         train_images: number of training images.
+        test_images: number of test images.
         mean: per-channel mean of pixels in [0, 1].
         std: per-channel divisor.
         repository: the Hugging Face hub's data set, empty where it comes from elsewhere.
@@ -27,6 +28,7 @@ class Spec:
     image_size: int
     classes: int
     train_images: int
+    test_images: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     repository: str = ""
@@ -41,14 +43,15 @@ _CIFAR10_STD = (3 * 0.2023, 3 * 0.1994, 3 * 0.2010)
 SPECS: dict[str, Spec] = {
     spec.name: spec
     for spec in (
-        Spec("digits", 1, 8, 10, 1_437, (0.0,), (1.0,)),
-        Spec("mnist", 1, 28, 10, 60_000, (0.1307,), (0.3081,), "ylecun/mnist", "mnist"),
+        Spec("digits", 1, 8, 10, 1_437, 360, (0.0,), (1.0,)),
+        Spec("mnist", 1, 28, 10, 60_000, 10_000, (0.1307,), (0.3081,), "ylecun/mnist", "mnist"),
         Spec(
             "fashion_mnist",
             1,
             28,
             10,
             60_000,
+            10_000,
             (0.2860,),
             (0.3530,),
             "zalando-datasets/fashion_mnist",
@@ -60,6 +63,7 @@ SPECS: dict[str, Spec] = {
             32,
             10,
             50_000,
+            10_000,
             (0.4914, 0.4822, 0.4465),
             _CIFAR10_STD,
             "uoft-cs/cifar10",
@@ -71,6 +75,7 @@ SPECS: dict[str, Spec] = {
             32,
             100,
             50_000,
+            10_000,
             (0.5071, 0.4867, 0.4408),
             (0.2675, 0.2565, 0.2761),
             "uoft-cs/cifar100",

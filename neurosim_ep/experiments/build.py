@@ -10,16 +10,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from neurosim_ep.config import LearningRecipe, Recipe
 from neurosim_ep.crossbar import CrossbarNetwork
 from neurosim_ep.data import (
-    Augmentation,
     Batches,
     Dataset,
-    Preparation,
-    Split,
     derive_seed,
-    load,
     spec_for,
-    split_validation,
 )
+from neurosim_ep.experiments.images import image_batches, load_images, training_splits
 from neurosim_ep.experiments.on_chip import Cards, load_cards, on_chip_method, on_chip_updates
 from neurosim_ep.learning import (
     Backpropagation,
@@ -47,9 +43,6 @@ from neurosim_ep.models import (
     vgg5,
 )
 from neurosim_ep.onchip import OnChipLearning, on_chip_groups
-
-# The same images are held out for every seed, so that seeds differ in the training alone.
-VALIDATION_SEED = 0
 
 _COSTS: dict[str, type[Cost]] = {"squared_error": SquaredError, "cross_entropy": CrossEntropy}
 _ESTIMATORS: dict[str, type[Estimator]] = {
@@ -99,11 +92,9 @@ def build(
     """
     device = device_of(recipe)
     cards = None if recipe.on_chip is None else cards or load_cards(recipe.on_chip)
-    data = load(recipe.data.name, data_dir, progress=progress)
+    data = load_images(recipe, data_dir, progress=progress)
     method = build_method(recipe, device, cards)
-    train, validation = split_validation(data.train, recipe.data.validation_images, VALIDATION_SEED)
-    if recipe.data.train_images is not None:
-        train = train.first(recipe.data.train_images)
+    train, validation = training_splits(recipe, data)
     optimiser = _optimiser(method.model, recipe.learning)
     updates: Updates = optimiser
     if isinstance(method, OnChipLearning):
@@ -217,32 +208,6 @@ def build_estimator(learning: LearningRecipe) -> Estimator:
     if learning.estimator == "holomorphic":
         return HolomorphicEP(learning.beta, learning.points)
     return _ESTIMATORS[learning.estimator](learning.beta)
-
-
-def image_batches(
-    recipe: Recipe, data: Dataset, split: Split, device: torch.device, *, training: bool = False
-) -> Batches:
-    """Batches of a split as the recipe prepares them; shuffled and augmented for training."""
-    images = recipe.data
-    augmentation = Augmentation(
-        images.flip_probability,
-        images.crop_padding_pixels,
-        images.randaugment_operations,
-        images.randaugment_magnitude,
-    )
-    plain = not (
-        images.flip_probability or images.crop_padding_pixels or images.randaugment_operations
-    )
-    return Batches(
-        split,
-        batch_size=recipe.learning.batch_size,
-        preparation=Preparation.for_dataset(data, images.image_size),
-        augmentation=augmentation if training and not plain else None,
-        seed=recipe.seed,
-        shuffle=training,
-        device=device,
-        dtype=torch.float64 if recipe.run.dtype == "float64" else torch.float32,
-    )
 
 
 def _optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from neurosim_ep.config import Recipe
-from neurosim_ep.data import Batches, Preparation, Split, load
-from neurosim_ep.experiments.build import build_method, device_of, image_batches
+from neurosim_ep.data import Batches, Preparation, Split
+from neurosim_ep.experiments.build import build_method, device_of
+from neurosim_ep.experiments.images import image_batches, load_images
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.learning import (
     Backpropagation,
@@ -95,6 +96,6 @@ def evaluate_run(folder: Path, *, data_dir: Path | None = None, weights: str = "
         ValueError: if the run, its weights or the data are missing or damaged.
     """
     recipe, method = load_run(folder, weights=weights)
-    data = load(recipe.data.name, data_dir)
+    data = load_images(recipe, data_dir)
     test = image_batches(recipe, data, data.test, device_of(recipe))
     return evaluate_method(method, test.epoch(0))

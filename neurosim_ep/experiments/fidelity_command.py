@@ -9,11 +9,12 @@ from torch import Tensor
 
 from neurosim_ep.config import Recipe, load_recipe
 from neurosim_ep.crossbar import load_array_card
-from neurosim_ep.data import Preparation, derive_seed, load, split_validation
+from neurosim_ep.data import Preparation, derive_seed
 from neurosim_ep.devices import load_device_card
-from neurosim_ep.experiments.build import VALIDATION_SEED, build_method, device_of
+from neurosim_ep.experiments.build import build_method, device_of
 from neurosim_ep.experiments.evaluating import load_run
 from neurosim_ep.experiments.fidelity_sweep import FidelityReport, fidelity_report
+from neurosim_ep.experiments.images import load_images, training_splits
 from neurosim_ep.learning import EquilibriumPropagation
 
 
@@ -91,10 +92,8 @@ def fidelity_images(
     Raises:
         ValueError: if there are too few, or the data are missing.
     """
-    data = load(recipe.data.name, data_dir, progress=False)
-    train, _ = split_validation(data.train, recipe.data.validation_images, VALIDATION_SEED)
-    if recipe.data.train_images is not None:
-        train = train.first(recipe.data.train_images)
+    data = load_images(recipe, data_dir, progress=False)
+    train, _ = training_splits(recipe, data)
     if not 1 <= count <= len(train) // 2:
         raise ValueError(
             f"images: {count} is not allowed; must be at least 1 and at most {len(train) // 2}, "

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, map_to_crossbar
-from neurosim_ep.data import Batches, Dataset, Split, split_validation
+from neurosim_ep.data import Batches, Dataset, Split
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.build import VALIDATION_SEED, image_batches
 from neurosim_ep.experiments.evaluating import load_run
+from neurosim_ep.experiments.images import image_batches, training_splits
 from neurosim_ep.learning import EquilibriumPropagation, Estimator, Method, Phases, RandomSignEP
 from neurosim_ep.models import Cost, HopfieldNetwork
 from neurosim_ep.settling import settle, settle_nudged
@@ -143,9 +143,7 @@ def load_trained(folder: Path, data: Dataset, *, weights: str = "best") -> Train
     """
     recipe, loaded = load_run(folder, weights=weights)
     method = settling_method(recipe, loaded)
-    train, _ = split_validation(data.train, recipe.data.validation_images, VALIDATION_SEED)
-    if recipe.data.train_images is not None:
-        train = train.first(recipe.data.train_images)
+    train, _ = training_splits(recipe, data)
     where = method.model.biases[0].device
     prepared = image_batches(recipe, data, evenly_spaced(train, CALIBRATION_IMAGES), where)
     images, labels = zip(*prepared.epoch(0), strict=True)

@@ -9,7 +9,6 @@ import torch
 from rich.console import Console
 
 from neurosim_ep.config import Recipe
-from neurosim_ep.data import load
 from neurosim_ep.devices import DeviceCard
 from neurosim_ep.experiments.analog import Measurement, Measurements, Trial
 from neurosim_ep.experiments.attribution import (
@@ -22,6 +21,7 @@ from neurosim_ep.experiments.attribution import (
 from neurosim_ep.experiments.console import TrialDisplay
 from neurosim_ep.experiments.hardware import Trained, load_trained
 from neurosim_ep.experiments.hardware_options import HardwareOptions, check_recipe
+from neurosim_ep.experiments.images import load_images
 from neurosim_ep.experiments.on_chip_attribution import exact_percent
 from neurosim_ep.experiments.on_chip_comparison import (
     OnChipComparison,
@@ -164,7 +164,7 @@ def compare_on_hardware(
         for seed, place in zip(options.seeds, runs, strict=True):
             seeded = exact.model_copy(update={"seed": seed})
             run(seeded, place, data_dir=data_dir, resume=resume, console=console)
-    data = load(recipe.data.name, data_dir, progress=console.is_terminal)
+    data = load_images(recipe, data_dir, progress=console.is_terminal)
     trained = [load_trained(place, data) for place in runs]
     folder.mkdir(parents=True, exist_ok=True)
     comparison = compare_trained(trained, options, measure=measure, console=console)
