@@ -17,7 +17,7 @@ import torch
 
 from neurosim_ep.config import load_recipe
 from neurosim_ep.experiments.build import build
-from neurosim_ep.experiments.on_chip import Cards, load_cards
+from neurosim_ep.experiments.on_chip.building import Cards, load_cards
 from neurosim_ep.onchip import OnChipLearning
 
 PLAIN = ["learning.momentum=0", "learning.nesterov=false", "learning.learning_rate=0.1"]

@@ -54,8 +54,8 @@ def fidelity(
     Prints the cosine to the linear response over beta, iterations, reads, converters and read
     noise, and at the end the setting to train with.
     """
-    from neurosim_ep.experiments.fidelity_command import fidelity_of
-    from neurosim_ep.experiments.fidelity_records import (
+    from neurosim_ep.experiments.fidelity.command import fidelity_of
+    from neurosim_ep.experiments.fidelity.records import (
         recommendation_line,
         reference_warnings,
         report_tables,

@@ -79,7 +79,7 @@ def sweep(
     accuracy.png, and the run folder of every training.
     """
     from neurosim_ep.experiments import sweep as run_sweep
-    from neurosim_ep.experiments.sweep_display import told
+    from neurosim_ep.experiments.sweeps.display import told
 
     with one_line_errors():
         result = run_sweep(

@@ -13,8 +13,8 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from neurosim_ep.plots import save
 
 if TYPE_CHECKING:
-    from neurosim_ep.experiments.fidelity_settings import Point, Sweep
-    from neurosim_ep.experiments.fidelity_sweep import FidelityReport
+    from neurosim_ep.experiments.fidelity.report import FidelityReport
+    from neurosim_ep.experiments.fidelity.settings import Point, Sweep
 
 # Told apart by dash and marker in grey: full reads solid, delta reads dashed, exact reads dotted.
 _LOOKS: dict[str, dict[str, Any]] = {

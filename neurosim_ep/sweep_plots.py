@@ -17,9 +17,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from neurosim_ep.plots import save
 
 if TYPE_CHECKING:
-    from neurosim_ep.experiments.sweep import SweepResult
-    from neurosim_ep.experiments.sweep_axes import Axis
-    from neurosim_ep.experiments.sweep_cells import CellResult
+    from neurosim_ep.experiments.sweeps.axes import Axis
+    from neurosim_ep.experiments.sweeps.cells import CellResult
+    from neurosim_ep.experiments.sweeps.sweep import SweepResult
 
 LOGARITHMIC_SPAN = 30.0
 """Positive values that span more than this factor get a logarithmic axis."""

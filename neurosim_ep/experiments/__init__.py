@@ -1,28 +1,28 @@
 """What a person runs: train, evaluate, compare, validate."""
 
-from neurosim_ep.experiments.analog import Measurement, Measurements, Trial
-from neurosim_ep.experiments.attribution import Attribution, attribute, attribution_rows
 from neurosim_ep.experiments.build import Experiment, build, build_network
 from neurosim_ep.experiments.compare import Row, compare, comparison_table, counterpart
 from neurosim_ep.experiments.evaluating import evaluate, evaluate_run, load_run
-from neurosim_ep.experiments.golden import validate
-from neurosim_ep.experiments.hardware import Trained, load_trained, prepare_chip
-from neurosim_ep.experiments.hardware_command import compare_hardware
-from neurosim_ep.experiments.hardware_comparison import (
+from neurosim_ep.experiments.golden.validate import validate
+from neurosim_ep.experiments.hardware.analog import Measurement, Measurements, Trial
+from neurosim_ep.experiments.hardware.attribution import Attribution, attribute, attribution_rows
+from neurosim_ep.experiments.hardware.command import compare_hardware
+from neurosim_ep.experiments.hardware.comparison import (
     HardwareComparison,
     compare_on_hardware,
     compare_trained,
 )
-from neurosim_ep.experiments.hardware_options import (
+from neurosim_ep.experiments.hardware.mapped import Trained, load_trained, prepare_chip
+from neurosim_ep.experiments.hardware.options import (
     HardwareOptions,
     OnChipOptions,
     hardware_options,
     seed_range,
 )
-from neurosim_ep.experiments.on_chip_rules import RuleChoice, default_rule, on_chip_recipe
+from neurosim_ep.experiments.on_chip.rules import RuleChoice, default_rule, on_chip_recipe
 from neurosim_ep.experiments.run import Result, run
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.experiments.sweep import SweepResult, sweep
+from neurosim_ep.experiments.sweeps.sweep import SweepResult, sweep
 
 __all__ = [
     "Attribution",

@@ -16,7 +16,12 @@ from neurosim_ep.data import (
     spec_for,
 )
 from neurosim_ep.experiments.images import image_batches, load_images, training_splits
-from neurosim_ep.experiments.on_chip import Cards, load_cards, on_chip_method, on_chip_updates
+from neurosim_ep.experiments.on_chip.building import (
+    Cards,
+    load_cards,
+    on_chip_method,
+    on_chip_updates,
+)
 from neurosim_ep.learning import (
     Backpropagation,
     CenteredEP,

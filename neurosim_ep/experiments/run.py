@@ -14,8 +14,8 @@ from rich.console import Console
 from neurosim_ep.config import Recipe
 from neurosim_ep.experiments.build import Experiment, build
 from neurosim_ep.experiments.console import RunDisplay
-from neurosim_ep.experiments.on_chip import load_cards
-from neurosim_ep.experiments.on_chip_records import OnChipRecords
+from neurosim_ep.experiments.on_chip.building import load_cards
+from neurosim_ep.experiments.on_chip.records import OnChipRecords
 from neurosim_ep.experiments.run_folder import RunFolder, epoch_row
 from neurosim_ep.learning import (
     EpochRecord,

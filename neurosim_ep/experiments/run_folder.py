@@ -17,7 +17,7 @@ from neurosim_ep.cards import dump_card
 from neurosim_ep.config import Recipe, RecipeError, dump_recipe, load_recipe
 from neurosim_ep.crossbar import load_array_card
 from neurosim_ep.devices import load_device_card
-from neurosim_ep.experiments.on_chip import Cards
+from neurosim_ep.experiments.on_chip.building import Cards
 from neurosim_ep.learning import EpochRecord, Summary, write_text
 
 _LIBRARIES = ("neurosim-ep", "torch", "numpy", "kornia", "scikit-learn", "pydantic")

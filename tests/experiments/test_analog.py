@@ -13,7 +13,7 @@ from neurosim_ep.crossbar import load_array_card, only
 from neurosim_ep.data import load
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments import Measurements, Trained, Trial, load_trained, prepare_chip
-from neurosim_ep.experiments.hardware import calibration_betas
+from neurosim_ep.experiments.hardware.mapped import calibration_betas
 from neurosim_ep.learning import EquilibriumPropagation, evaluate
 from neurosim_ep.settling import settle
 

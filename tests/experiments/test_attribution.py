@@ -21,7 +21,7 @@ from neurosim_ep.experiments import (
     attribution_rows,
     load_trained,
 )
-from neurosim_ep.experiments.attribution import trials_of
+from neurosim_ep.experiments.hardware.attribution import trials_of
 
 DAY_S = 86_400.0
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from neurosim_ep.experiments import Measurements, Trained, hardware_options
-from neurosim_ep.experiments.hardware_fidelity import FIDELITY_IMAGES
+from neurosim_ep.experiments.hardware.fidelity import FIDELITY_IMAGES
 from neurosim_ep.hardware_plots import duration
 
 TINY = (
@@ -153,7 +153,7 @@ def test_fidelity_is_reported_once_per_device(
         asked.append(f"{title} {device.name} {array.name} {estimator.beta}")
         return asked[-1]
 
-    where = "neurosim_ep.experiments.hardware_fidelity"
+    where = "neurosim_ep.experiments.hardware.fidelity"
     monkeypatch.setattr(f"{where}.fidelity_report", report)
     monkeypatch.setattr(f"{where}.save_report", lambda report, folder: folder.mkdir())
     monkeypatch.setattr(f"{where}.recommendation_line", lambda report: f"train with {report}")

@@ -15,8 +15,8 @@ from PIL import Image
 from neurosim_ep.config import load_recipe
 from neurosim_ep.exchange import load_conductances
 from neurosim_ep.experiments import Measurements, run
-from neurosim_ep.experiments import on_chip_trainings as trainings
-from neurosim_ep.experiments.on_chip_comparison import seed_pairs
+from neurosim_ep.experiments.on_chip import trainings
+from neurosim_ep.experiments.on_chip.comparison import seed_pairs
 
 TINY = (
     "--set=train_images=64",
@@ -45,7 +45,7 @@ COLUMNS = ["trained", "device", "rule", "time_s", "images", "runs", "failed"]
 @pytest.fixture(autouse=True)
 def no_figures_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of every run take most of such small runs' time."""
-    for module, figure in (("run", "learning_curve"), ("on_chip_records", "pulse_histograms")):
+    for module, figure in (("run", "learning_curve"), ("on_chip.records", "pulse_histograms")):
         where = importlib.import_module(f"neurosim_ep.experiments.{module}")
         monkeypatch.setattr(where, figure, lambda *arguments, **options: None)
 

@@ -22,7 +22,8 @@ from neurosim_ep.crossbar import (
 from neurosim_ep.devices import DeviceCard, load_device_card, shipped_device_cards
 from neurosim_ep.devices.read_noise import Lumped, ReadConditions, ReadNoise, read_variance
 from neurosim_ep.experiments.build import build_method
-from neurosim_ep.experiments.fidelity import (
+from neurosim_ep.experiments.fidelity.command import fidelity_images
+from neurosim_ep.experiments.fidelity.gradients import (
     Fidelity,
     calibrate,
     gradient_fidelity,
@@ -30,8 +31,7 @@ from neurosim_ep.experiments.fidelity import (
     measure,
     response,
 )
-from neurosim_ep.experiments.fidelity_command import fidelity_images
-from neurosim_ep.experiments.fidelity_hardware import (
+from neurosim_ep.experiments.fidelity.hardware import (
     with_cards,
     with_converters,
     with_read_noise,

@@ -18,17 +18,17 @@ from neurosim_ep.config import load_recipe
 from neurosim_ep.crossbar import load_array_card
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments.build import build_method
-from neurosim_ep.experiments.fidelity import Fidelity
-from neurosim_ep.experiments.fidelity_bench import Bench
-from neurosim_ep.experiments.fidelity_command import fidelity_images
-from neurosim_ep.experiments.fidelity_records import (
+from neurosim_ep.experiments.fidelity.bench import Bench
+from neurosim_ep.experiments.fidelity.command import fidelity_images
+from neurosim_ep.experiments.fidelity.gradients import Fidelity
+from neurosim_ep.experiments.fidelity.records import (
     recommendation_line,
     reference_warnings,
     report_record,
     save_report,
 )
-from neurosim_ep.experiments.fidelity_settings import Point, Setting, recommend
-from neurosim_ep.experiments.fidelity_sweep import FidelityReport, fidelity_report
+from neurosim_ep.experiments.fidelity.report import FidelityReport, fidelity_report
+from neurosim_ep.experiments.fidelity.settings import Point, Setting, recommend
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.learning import (
     CenteredEP,

@@ -15,7 +15,7 @@ from neurosim_ep.crossbar.ports import Port
 from neurosim_ep.data import Batches, Split, load
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments import build, load_trained, prepare_chip, run
-from neurosim_ep.experiments.hardware import (
+from neurosim_ep.experiments.hardware.mapped import (
     CALIBRATION_IMAGES,
     calibration_betas,
     evenly_spaced,
@@ -106,7 +106,7 @@ def test_ideal_converters_need_no_calibration(monkeypatch: pytest.MonkeyPatch) -
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("neurosim_ep.experiments.hardware.settle", refuse)
+    monkeypatch.setattr("neurosim_ep.experiments.hardware.mapped.settle", refuse)
     chip_of(network(), array="ideal")
 
 

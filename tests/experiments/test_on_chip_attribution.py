@@ -10,19 +10,19 @@ from neurosim_ep.config import load_recipe
 from neurosim_ep.crossbar import load_array_card, present
 from neurosim_ep.data import load
 from neurosim_ep.devices import load_device_card
-from neurosim_ep.experiments.attribution import attribution_rows
-from neurosim_ep.experiments.on_chip import Cards
-from neurosim_ep.experiments.on_chip_attribution import (
+from neurosim_ep.experiments.hardware.attribution import attribution_rows
+from neurosim_ep.experiments.on_chip.attribution import (
     AttributionPlan,
     attribution_of,
     learning_nonidealities,
     plan_attribution,
     shortened,
 )
-from neurosim_ep.experiments.on_chip_rules import RuleChoice
-from neurosim_ep.experiments.on_chip_trainings import Training, TrainingSource
+from neurosim_ep.experiments.on_chip.building import Cards
+from neurosim_ep.experiments.on_chip.rules import RuleChoice
+from neurosim_ep.experiments.on_chip.trainings import Training, TrainingSource
 from neurosim_ep.experiments.run import Result
-from neurosim_ep.experiments.sweep_cells import CellResult
+from neurosim_ep.experiments.sweeps.cells import CellResult
 
 PAIRS = [(0, 0), (0, 1)]
 FAILED = -1.0

@@ -6,7 +6,7 @@ import pytest
 
 from neurosim_ep.config import load_recipe
 from neurosim_ep.devices import DeviceCard, shipped_device_cards
-from neurosim_ep.experiments.on_chip_rules import (
+from neurosim_ep.experiments.on_chip.rules import (
     RuleChoice,
     default_rule,
     on_chip_recipe,

@@ -16,7 +16,7 @@ from neurosim_ep.config import Recipe, dump_recipe, load_recipe
 from neurosim_ep.crossbar import load_array_card
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments import run, sweep
-from neurosim_ep.experiments.sweep_cells import epochs_done
+from neurosim_ep.experiments.sweeps.cells import epochs_done
 
 Small = Callable[..., Recipe]
 
@@ -174,7 +174,7 @@ def test_an_error_of_the_program_is_recorded_with_its_trace(
     def broken(recipe: Recipe, *arguments: object, **options: object) -> None:
         raise ZeroDivisionError("a\nb")
 
-    monkeypatch.setattr("neurosim_ep.experiments.sweep_cells.run", broken)
+    monkeypatch.setattr("neurosim_ep.experiments.sweeps.cells.run", broken)
     done = sweep(small(), ["beta=0.1"], 1, tmp_path)
     (cell,) = done.failed
     assert cell.message == "ZeroDivisionError: a b"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from neurosim_ep.experiments.sweep_axes import (
+from neurosim_ep.experiments.sweeps.axes import (
     axes_of,
     check_apart,
     full_key,

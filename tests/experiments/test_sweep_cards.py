@@ -9,7 +9,7 @@ import pytest
 from neurosim_ep.cards import Card, card_from_mapping, dump_card
 from neurosim_ep.crossbar import ArrayCard, load_array_card
 from neurosim_ep.devices import DeviceCard, load_device_card
-from neurosim_ep.experiments.sweep_cards import SOURCE, changed_card
+from neurosim_ep.experiments.sweeps.cards import SOURCE, changed_card
 
 
 def fields(card: Card) -> dict[str, object]:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from neurosim_ep.config import Recipe
-from neurosim_ep.experiments import sweep, sweep_processes
-from neurosim_ep.experiments.sweep_axes import axes_of
-from neurosim_ep.experiments.sweep_cells import epochs_done, result_of
-from neurosim_ep.experiments.sweep_grid import Cell, cells_of
+from neurosim_ep.experiments import sweep
+from neurosim_ep.experiments.sweeps import processes
+from neurosim_ep.experiments.sweeps.axes import axes_of
+from neurosim_ep.experiments.sweeps.cells import epochs_done, result_of
+from neurosim_ep.experiments.sweeps.grid import Cell, cells_of
 
 Small = Callable[..., Recipe]
 
@@ -61,11 +62,11 @@ def test_processes_and_a_kill_change_no_number(small: Small, tmp_path: Path) -> 
     folder = tmp_path / "killed"
     cell = cells_of(recipe, {}, axes_of(values), 1, folder, threads=1)[0]
     cell.start()
-    program = sweep_processes._PROGRAM.format(path=sys.path)
+    program = processes._PROGRAM.format(path=sys.path)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-P", "-c", program], text=True, **pipes) as worker:
         assert worker.stdin is not None
-        worker.stdin.write(json.dumps(sweep_processes.task_of(cell, None, [])) + "\n")
+        worker.stdin.write(json.dumps(processes.task_of(cell, None, [])) + "\n")
         worker.stdin.flush()
         while worker.poll() is None and not epochs_done(cell.folder):
             time.sleep(0.005)
@@ -80,11 +81,9 @@ def test_processes_and_a_kill_change_no_number(small: Small, tmp_path: Path) -> 
 def test_a_process_that_dies_fails_its_cell_alone(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        sweep_processes, "_PROGRAM", _STAND_IN.replace("{", "{{").replace("}", "}}")
-    )
+    monkeypatch.setattr(processes, "_PROGRAM", _STAND_IN.replace("{", "{{").replace("}", "}}"))
     cells = grid(small(), tmp_path, 2)
-    ended = list(sweep_processes.train_in_processes(cells, 2, None, ["me"]))
+    ended = list(processes.train_in_processes(cells, 2, None, ["me"]))
     assert sorted(c.folder for c in ended) == sorted(c.folder for c in cells)
     for cell in cells:
         result = result_of(cell)
@@ -98,11 +97,9 @@ def test_a_process_that_dies_fails_its_cell_alone(
 def test_processes_end_with_the_sweep(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        sweep_processes, "_PROGRAM", _STAND_IN.replace("{", "{{").replace("}", "}}")
-    )
+    monkeypatch.setattr(processes, "_PROGRAM", _STAND_IN.replace("{", "{{").replace("}", "}}"))
     cells = [cell for cell in grid(small(), tmp_path, 3) if cell.seed != 1]
-    trained = sweep_processes.train_in_processes(cells, 2, None, [])
+    trained = processes.train_in_processes(cells, 2, None, [])
     assert next(trained).seed == 0
     begun = time.monotonic()
     trained.close()

@@ -47,7 +47,7 @@ def test_finished_cells_are_kept_and_new_values_join_them(
         trained.append((recipe.learning.beta, recipe.seed))
         return run(recipe, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("neurosim_ep.experiments.sweep_cells.run", counted)
+    monkeypatch.setattr("neurosim_ep.experiments.sweeps.cells.run", counted)
     again = sweep(recipe, ["beta=0.1,0.3"], 1, tmp_path, resume=True)
     assert trained == []
     assert again.cells == first.cells
@@ -86,10 +86,10 @@ def test_a_failed_cell_is_tried_again(
     def broken(*arguments: object, **options: object) -> None:
         raise ValueError("out of luck")
 
-    monkeypatch.setattr("neurosim_ep.experiments.sweep_cells.run", broken)
+    monkeypatch.setattr("neurosim_ep.experiments.sweeps.cells.run", broken)
     (cell,) = sweep(small("epochs=1"), ["beta=0.1"], 1, tmp_path).cells
     assert (cell.status, cell.message) == ("failed", "out of luck")
-    monkeypatch.setattr("neurosim_ep.experiments.sweep_cells.run", run)
+    monkeypatch.setattr("neurosim_ep.experiments.sweeps.cells.run", run)
     (cell,) = sweep(small("epochs=1"), ["beta=0.1"], 1, tmp_path, resume=True).cells
     assert (cell.status, cell.message) == ("finished", "")
     assert not (cell.folder / "failed.json").exists()

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from neurosim_ep.experiments.golden import Case, _case, _comparisons, validate
-from neurosim_ep.experiments.golden_reader import GoldenReader
+from neurosim_ep.experiments.golden.reader import GoldenReader
+from neurosim_ep.experiments.golden.validate import Case, _case, _comparisons, validate
 from neurosim_ep.models import hopfield_resnet13, vgg5
 
 HANDED_OUT = sorted((Path(__file__).parents[3] / "shared" / "golden").glob("*.h5"))

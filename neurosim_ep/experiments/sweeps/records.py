@@ -13,9 +13,9 @@ from rich.table import Table
 from neurosim_ep._toml_text import problem
 from neurosim_ep.config import Recipe, dump_recipe
 from neurosim_ep.experiments.run_folder import describe_environment
-from neurosim_ep.experiments.sweep_axes import Axis, plain_name, value_label
-from neurosim_ep.experiments.sweep_cells import CellResult
-from neurosim_ep.experiments.sweep_grid import RecipeSource
+from neurosim_ep.experiments.sweeps.axes import Axis, plain_name, value_label
+from neurosim_ep.experiments.sweeps.cells import CellResult
+from neurosim_ep.experiments.sweeps.grid import RecipeSource
 from neurosim_ep.learning import write_text
 
 RECORD, RESULTS, FIGURE = "sweep.json", "results.csv", "accuracy.png"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from neurosim_ep.experiments.attribution import spread
-from neurosim_ep.experiments.hardware_comparison import HardwareComparison, accuracies, gaps
-from neurosim_ep.experiments.on_chip_comparison import ChipRun
+from neurosim_ep.experiments.hardware.attribution import spread
+from neurosim_ep.experiments.hardware.comparison import HardwareComparison, accuracies, gaps
+from neurosim_ep.experiments.on_chip.comparison import ChipRun
 from neurosim_ep.hardware_plots import duration
 
 BACKPROPAGATION, EXACT, MAPPED, ON_CHIP = (

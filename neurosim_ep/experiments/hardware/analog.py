@@ -12,7 +12,7 @@ from torch import Tensor
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, MappingReport
 from neurosim_ep.data import Batches
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.hardware import Trained
+from neurosim_ep.experiments.hardware.mapped import Trained
 from neurosim_ep.learning import evaluate, write_text
 
 DAY_S = 86_400.0

@@ -17,7 +17,7 @@ from rich.console import Console
 from neurosim_ep.config import Recipe
 from neurosim_ep.experiments.run import Result, run
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.experiments.sweep_grid import Cell
+from neurosim_ep.experiments.sweeps.grid import Cell
 from neurosim_ep.learning import write_text
 
 

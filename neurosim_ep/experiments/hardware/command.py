@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from neurosim_ep.config import load_recipe
-from neurosim_ep.experiments.hardware_comparison import compare_on_hardware
-from neurosim_ep.experiments.hardware_options import hardware_options
-from neurosim_ep.experiments.hardware_records import write_records
-from neurosim_ep.experiments.hardware_tables import hardware_tables
+from neurosim_ep.experiments.hardware.comparison import compare_on_hardware
+from neurosim_ep.experiments.hardware.options import hardware_options
+from neurosim_ep.experiments.hardware.records import write_records
+from neurosim_ep.experiments.hardware.tables import hardware_tables
 
 
 def compare_hardware(

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from neurosim_ep.config import dump_recipe, recipe_from_mapping
-from neurosim_ep.experiments.sweep_cells import record_failure, train_cell
-from neurosim_ep.experiments.sweep_grid import Cell
+from neurosim_ep.experiments.sweeps.cells import record_failure, train_cell
+from neurosim_ep.experiments.sweeps.grid import Cell
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PROGRAM = (
     "import sys; sys.path[:] = {path!r}; "
-    "from neurosim_ep.experiments.sweep_processes import serve; serve()"
+    "from neurosim_ep.experiments.sweeps.processes import serve; serve()"
 )
 
 

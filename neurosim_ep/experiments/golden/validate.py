@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neurosim_ep.experiments.golden_reader import GoldenReader
+from neurosim_ep.experiments.golden.reader import GoldenReader
 from neurosim_ep.learning import (
     CenteredEP,
     Estimator,

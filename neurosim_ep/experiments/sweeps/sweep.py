@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from neurosim_ep._toml_text import problem
-from neurosim_ep.experiments.hardware_options import seed_range
-from neurosim_ep.experiments.sweep_axes import Axis, axes_of, check_apart, settings_of
-from neurosim_ep.experiments.sweep_cells import CellResult, result_of, train_cell
-from neurosim_ep.experiments.sweep_checks import check_cells
-from neurosim_ep.experiments.sweep_display import SweepDisplay
-from neurosim_ep.experiments.sweep_grid import Cell, RecipeSource, cells_of, first_recipe
-from neurosim_ep.experiments.sweep_processes import train_in_processes
-from neurosim_ep.experiments.sweep_records import (
+from neurosim_ep.experiments.hardware.options import seed_range
+from neurosim_ep.experiments.sweeps.axes import Axis, axes_of, check_apart, settings_of
+from neurosim_ep.experiments.sweeps.cells import CellResult, result_of, train_cell
+from neurosim_ep.experiments.sweeps.checks import check_cells
+from neurosim_ep.experiments.sweeps.display import SweepDisplay
+from neurosim_ep.experiments.sweeps.grid import Cell, RecipeSource, cells_of, first_recipe
+from neurosim_ep.experiments.sweeps.processes import train_in_processes
+from neurosim_ep.experiments.sweeps.records import (
     FIGURE,
     check_folder,
     results_table,
@@ -87,14 +87,14 @@ def sweep(
     Keys are fields of the recipe (``learning.beta``, or ``beta`` where only one field has that
     name), ``device`` and ``array`` (names or paths of cards), and fields of these cards
     (``device.pulse_response.up_down``, ``device.states``, ``array.adc_bits``; see
-    `sweep_cards.card_targets`).  A changed card is written into the cell's folder.  Everything is
+    `sweeps.cards.card_targets`).  A changed card is written into the cell's folder.  Everything is
     resolved and checked before anything trains.
 
     A training that fails, as by diverging, is recorded with its message, and the others go on.
 
     Args:
         recipe: name, path or recipe.
-        vary: lists of values by key, or texts ``KEY=V1,V2,...`` (`sweep_axes.axes_of`).  The first
+        vary: lists of values by key, or texts ``KEY=V1,V2,...`` (`sweeps.axes.axes_of`).  The first
             key is the figure's horizontal axis, the second gives its lines, the third its panels.
         seeds: trainings of each combination: the recipe's seed and those after it.  On a chip
             `on_chip.device_seed` grows with it, so that each has hardware of its own.

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from neurosim_ep.config import Recipe, shipped_recipes
 from neurosim_ep.data import Dataset
-from neurosim_ep.experiments.attribution import Attribution
 from neurosim_ep.experiments.compare import counterpart
-from neurosim_ep.experiments.hardware_options import HardwareOptions
-from neurosim_ep.experiments.on_chip import Cards
-from neurosim_ep.experiments.on_chip_attribution import (
+from neurosim_ep.experiments.hardware.attribution import Attribution
+from neurosim_ep.experiments.hardware.options import HardwareOptions
+from neurosim_ep.experiments.on_chip.attribution import (
     AttributionPlan,
     Results,
     accuracy_percent,
@@ -21,9 +20,10 @@ from neurosim_ep.experiments.on_chip_attribution import (
     plan_attribution,
     shortened,
 )
-from neurosim_ep.experiments.on_chip_rules import RuleChoice, default_rule, on_chip_recipe
-from neurosim_ep.experiments.on_chip_trainings import Training, TrainingSource
-from neurosim_ep.experiments.sweep_cells import CellResult
+from neurosim_ep.experiments.on_chip.building import Cards
+from neurosim_ep.experiments.on_chip.rules import RuleChoice, default_rule, on_chip_recipe
+from neurosim_ep.experiments.on_chip.trainings import Training, TrainingSource
+from neurosim_ep.experiments.sweeps.cells import CellResult
 
 
 @dataclass(frozen=True)

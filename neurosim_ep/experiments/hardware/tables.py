@@ -2,14 +2,14 @@
 
 from rich.table import Table
 
-from neurosim_ep.experiments.attribution import Attribution, attribution_rows
-from neurosim_ep.experiments.hardware_comparison import (
+from neurosim_ep.experiments.hardware.attribution import Attribution, attribution_rows
+from neurosim_ep.experiments.hardware.comparison import (
     HardwareComparison,
     Level,
     accuracies,
     gaps,
 )
-from neurosim_ep.experiments.hardware_ways import way_label, ways
+from neurosim_ep.experiments.hardware.ways import way_label, ways
 from neurosim_ep.hardware_plots import duration, label, signed
 
 

@@ -10,26 +10,26 @@ from rich.console import Console
 
 from neurosim_ep.config import Recipe
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.analog import Measurement, Measurements, Trial
-from neurosim_ep.experiments.attribution import (
+from neurosim_ep.experiments.console import TrialDisplay
+from neurosim_ep.experiments.hardware.analog import Measurement, Measurements, Trial
+from neurosim_ep.experiments.hardware.attribution import (
     ATTRIBUTION_IMAGES,
     Attribution,
     attribute,
     spread,
     trials_of,
 )
-from neurosim_ep.experiments.console import TrialDisplay
-from neurosim_ep.experiments.hardware import Trained, load_trained
-from neurosim_ep.experiments.hardware_options import HardwareOptions, check_recipe
+from neurosim_ep.experiments.hardware.mapped import Trained, load_trained
+from neurosim_ep.experiments.hardware.options import HardwareOptions, check_recipe
 from neurosim_ep.experiments.images import load_images
-from neurosim_ep.experiments.on_chip_attribution import exact_percent
-from neurosim_ep.experiments.on_chip_comparison import (
+from neurosim_ep.experiments.on_chip.attribution import exact_percent
+from neurosim_ep.experiments.on_chip.comparison import (
     OnChipComparison,
     OnChipPlan,
     collect_on_chip,
     plan_on_chip,
 )
-from neurosim_ep.experiments.on_chip_trainings import check_trainings, train_all
+from neurosim_ep.experiments.on_chip.trainings import check_trainings, train_all
 from neurosim_ep.experiments.run import run
 from neurosim_ep.hardware_plots import duration
 
@@ -131,7 +131,7 @@ def compare_on_hardware(
     Args:
         recipe: by equilibrium propagation.
         options: what to compare.
-        folder: holds the runs and what was measured; see `hardware_records`.
+        folder: holds the runs and what was measured; see `hardware.records`.
         overrides: of the recipe, for its counterpart by backpropagation.
         data_dir, resume, console: as in `neurosim_ep.experiments.run`; what was measured already is
             kept as well.
@@ -177,7 +177,7 @@ def compare_on_hardware(
         comparison = replace(comparison, on_chip=collected)
     if not options.fidelity:
         return comparison
-    from neurosim_ep.experiments.hardware_fidelity import fidelity_lines
+    from neurosim_ep.experiments.hardware.fidelity import fidelity_lines
 
     lines = fidelity_lines(
         trained[0], options, folder, data_dir=data_dir, resume=resume, console=console

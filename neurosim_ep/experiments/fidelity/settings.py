@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from neurosim_ep.experiments.fidelity import Fidelity
+from neurosim_ep.experiments.fidelity.gradients import Fidelity
 
 READS = ("full", "delta")
 REFERENCES = ("intended", "programmed")

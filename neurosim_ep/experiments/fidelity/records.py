@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.table import Table
 
-from neurosim_ep.experiments.fidelity import Fidelity, Response, gradient_fidelity
-from neurosim_ep.experiments.fidelity_settings import DECISIVE, READS, Point, Sweep
-from neurosim_ep.experiments.fidelity_sweep import FidelityReport
+from neurosim_ep.experiments.fidelity.gradients import Fidelity, Response, gradient_fidelity
+from neurosim_ep.experiments.fidelity.report import FidelityReport
+from neurosim_ep.experiments.fidelity.settings import DECISIVE, READS, Point, Sweep
 from neurosim_ep.experiments.run_folder import describe_environment
 from neurosim_ep.fidelity_plots import fidelity_figure
 from neurosim_ep.learning import write_text

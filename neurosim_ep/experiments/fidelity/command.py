@@ -13,7 +13,7 @@ from neurosim_ep.data import Preparation, derive_seed
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments.build import build_method, device_of
 from neurosim_ep.experiments.evaluating import load_run
-from neurosim_ep.experiments.fidelity_sweep import FidelityReport, fidelity_report
+from neurosim_ep.experiments.fidelity.report import FidelityReport, fidelity_report
 from neurosim_ep.experiments.images import load_images, training_splits
 from neurosim_ep.learning import EquilibriumPropagation
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.analog import DAY_S
-from neurosim_ep.experiments.attribution import Attribution, attribution_rows, spread
-from neurosim_ep.experiments.hardware_comparison import (
+from neurosim_ep.experiments.hardware.analog import DAY_S
+from neurosim_ep.experiments.hardware.attribution import Attribution, attribution_rows, spread
+from neurosim_ep.experiments.hardware.comparison import (
     HardwareComparison,
     Level,
     Point,
     accuracies,
     gaps,
 )
-from neurosim_ep.experiments.hardware_ways import way_label, ways
-from neurosim_ep.experiments.on_chip_comparison import ChipRun, OnChipComparison
+from neurosim_ep.experiments.hardware.ways import way_label, ways
+from neurosim_ep.experiments.on_chip.comparison import ChipRun, OnChipComparison
 from neurosim_ep.experiments.run_folder import describe_environment
 from neurosim_ep.hardware_plots import accuracy_bars, accuracy_over_time, after, waterfall
 from neurosim_ep.learning import write_text

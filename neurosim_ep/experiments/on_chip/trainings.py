@@ -14,14 +14,14 @@ from neurosim_ep.cards import Card, dump_card
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import shipped_array_cards
 from neurosim_ep.devices import shipped_device_cards
-from neurosim_ep.experiments.on_chip import Cards
-from neurosim_ep.experiments.on_chip_rules import RuleChoice, on_chip_recipe
+from neurosim_ep.experiments.on_chip.building import Cards
+from neurosim_ep.experiments.on_chip.rules import RuleChoice, on_chip_recipe
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.experiments.sweep_cells import CellResult, result_of, train_cell
-from neurosim_ep.experiments.sweep_checks import check_cells
-from neurosim_ep.experiments.sweep_display import SweepDisplay
-from neurosim_ep.experiments.sweep_grid import Cell, card_path
-from neurosim_ep.experiments.sweep_processes import train_in_processes
+from neurosim_ep.experiments.sweeps.cells import CellResult, result_of, train_cell
+from neurosim_ep.experiments.sweeps.checks import check_cells
+from neurosim_ep.experiments.sweeps.display import SweepDisplay
+from neurosim_ep.experiments.sweeps.grid import Cell, card_path
+from neurosim_ep.experiments.sweeps.processes import train_in_processes
 from neurosim_ep.learning import write_text
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neurosim_ep._recipe_models import Recipe
 from neurosim_ep._toml_text import apply_override, problem, toml_value
-from neurosim_ep.experiments.sweep_cards import card_targets
+from neurosim_ep.experiments.sweeps.cards import card_targets
 
 CARDS = {"device": "on_chip.device_card", "array": "on_chip.array_card"}
 """Keys that choose a card, and the recipe's fields that they stand for."""

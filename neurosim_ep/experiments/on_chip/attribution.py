@@ -13,16 +13,16 @@ from pathlib import Path
 
 from neurosim_ep.crossbar import present, without
 from neurosim_ep.data import Dataset, spec_for
-from neurosim_ep.experiments.attribution import (
+from neurosim_ep.experiments.hardware.attribution import (
     UPDATE_RULE,
     Attribution,
     kept_sets,
     shares_of,
 )
-from neurosim_ep.experiments.on_chip import Cards
-from neurosim_ep.experiments.on_chip_rules import RuleChoice
-from neurosim_ep.experiments.on_chip_trainings import Training, TrainingSource
-from neurosim_ep.experiments.sweep_cells import CellResult
+from neurosim_ep.experiments.on_chip.building import Cards
+from neurosim_ep.experiments.on_chip.rules import RuleChoice
+from neurosim_ep.experiments.on_chip.trainings import Training, TrainingSource
+from neurosim_ep.experiments.sweeps.cells import CellResult
 
 Results = Mapping[Path, CellResult]
 """What came of trainings, by folder."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from neurosim_ep.crossbar import ArrayCard, present, without
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.analog import Measurement, Trial
-from neurosim_ep.experiments.hardware import Trained
+from neurosim_ep.experiments.hardware.analog import Measurement, Trial
+from neurosim_ep.experiments.hardware.mapped import Trained
 from neurosim_ep.hardware_plots import after
 
 ATTRIBUTION_IMAGES = 2000
@@ -108,7 +108,7 @@ def attribute(
         seeds: of the hardware, at least one.
         time_s: since programming, at which all is measured.
         images: how many test images are used; None for all.
-        measure: as `neurosim_ep.experiments.analog.Measurements` does.
+        measure: as `neurosim_ep.experiments.hardware.analog.Measurements` does.
 
     Raises:
         ValueError: as ``measure``.

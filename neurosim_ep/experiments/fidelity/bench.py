@@ -11,13 +11,13 @@ from torch import Tensor
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, map_to_crossbar
 from neurosim_ep.crossbar.noise import NormalSource
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.fidelity import Fidelity, calibrate, measure, response
-from neurosim_ep.experiments.fidelity_hardware import (
+from neurosim_ep.experiments.fidelity.gradients import Fidelity, calibrate, measure, response
+from neurosim_ep.experiments.fidelity.hardware import (
     with_cards,
     with_converters,
     with_read_noise,
 )
-from neurosim_ep.experiments.fidelity_settings import (
+from neurosim_ep.experiments.fidelity.settings import (
     READS,
     REFERENCES,
     SWEEPS,

@@ -9,8 +9,8 @@ from neurosim_ep.config import DataRecipe, NetworkRecipe, Recipe
 from neurosim_ep.crossbar import map_to_crossbar
 from neurosim_ep.data import load
 from neurosim_ep.experiments.build import build_method, build_network, device_of
-from neurosim_ep.experiments.on_chip import Cards, on_chip_updates
-from neurosim_ep.experiments.sweep_grid import Cell
+from neurosim_ep.experiments.on_chip.building import Cards, on_chip_updates
+from neurosim_ep.experiments.sweeps.grid import Cell
 from neurosim_ep.onchip import OnChipLearning, on_chip_groups
 
 

@@ -7,9 +7,9 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from neurosim_ep.experiments.sweep_axes import short_name, value_label
-from neurosim_ep.experiments.sweep_cells import CellResult, epochs_done
-from neurosim_ep.experiments.sweep_grid import Cell
+from neurosim_ep.experiments.sweeps.axes import short_name, value_label
+from neurosim_ep.experiments.sweeps.cells import CellResult, epochs_done
+from neurosim_ep.experiments.sweeps.grid import Cell
 
 _REFRESH_S = 0.5
 

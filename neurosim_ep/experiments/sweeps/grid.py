@@ -18,8 +18,8 @@ from neurosim_ep.config import OnChipRecipe, Recipe, dump_recipe, load_recipe, r
 from neurosim_ep.crossbar import ArrayCard, load_array_card
 from neurosim_ep.devices import DeviceCard, load_device_card
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.experiments.sweep_axes import CARDS, Axis, is_of_card, parsed, short_name
-from neurosim_ep.experiments.sweep_cards import changed_card
+from neurosim_ep.experiments.sweeps.axes import CARDS, Axis, is_of_card, parsed, short_name
+from neurosim_ep.experiments.sweeps.cards import changed_card
 from neurosim_ep.learning import write_text
 
 RecipeSource = str | Path | Recipe

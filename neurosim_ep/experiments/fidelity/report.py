@@ -9,10 +9,10 @@ from torch import Tensor
 
 from neurosim_ep.crossbar import ArrayCard, load_array_card
 from neurosim_ep.devices import DeviceCard, load_device_card
-from neurosim_ep.experiments.fidelity import Response
-from neurosim_ep.experiments.fidelity_bench import Bench
-from neurosim_ep.experiments.fidelity_hardware import converter_tables, with_converters
-from neurosim_ep.experiments.fidelity_settings import (
+from neurosim_ep.experiments.fidelity.bench import Bench
+from neurosim_ep.experiments.fidelity.gradients import Response
+from neurosim_ep.experiments.fidelity.hardware import converter_tables, with_converters
+from neurosim_ep.experiments.fidelity.settings import (
     QUICK,
     Grid,
     Point,

@@ -10,11 +10,11 @@ from neurosim_ep._toml_text import problem
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import ArrayCard, load_array_card, map_to_crossbar
 from neurosim_ep.devices import DeviceCard, load_device_card
-from neurosim_ep.experiments.analog import DAY_S, DEFAULT_TIMES_S
 from neurosim_ep.experiments.build import build_network, device_of
 from neurosim_ep.experiments.evaluating import load_run
-from neurosim_ep.experiments.hardware import settling_method
-from neurosim_ep.experiments.on_chip_rules import RuleChoice, rule_choices
+from neurosim_ep.experiments.hardware.analog import DAY_S, DEFAULT_TIMES_S
+from neurosim_ep.experiments.hardware.mapped import settling_method
+from neurosim_ep.experiments.on_chip.rules import RuleChoice, rule_choices
 
 MOST_SEEDS = 1000
 MOST_JOBS = 256
@@ -30,7 +30,7 @@ class OnChipOptions:
 
     Attributes:
         rules: by the device card's name; None or absent takes that of the recipe's table [on_chip],
-            without one that of `neurosim_ep.experiments.on_chip_rules.default_rule`.
+            without one that of `neurosim_ep.experiments.on_chip.rules.default_rule`.
         jobs: how many trainings run at a time.
         attribution_epochs: of the trainings that find out which nonideality costs how much, at most
             those of the recipe.
@@ -111,7 +111,7 @@ def hardware_options(
         images, run, attribution, fidelity: as in `HardwareOptions`.
         attribution_time: one time.
         on_chip: whether devices learn by themselves as well.
-        rule: ``RULE`` or ``CARD=RULE``, see `neurosim_ep.experiments.on_chip_rules.rule_choices`.
+        rule: ``RULE`` or ``CARD=RULE``, see `neurosim_ep.experiments.on_chip.rules.rule_choices`.
         jobs, attribution_epochs, attribution_images: as in `OnChipOptions`.
 
     Raises:

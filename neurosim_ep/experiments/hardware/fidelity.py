@@ -6,16 +6,16 @@ from pathlib import Path
 from rich.console import Console
 
 from neurosim_ep.devices import DeviceCard
-from neurosim_ep.experiments.analog import Trial
-from neurosim_ep.experiments.fidelity_command import fidelity_images
-from neurosim_ep.experiments.fidelity_records import (
+from neurosim_ep.experiments.fidelity.command import fidelity_images
+from neurosim_ep.experiments.fidelity.records import (
     recommendation_line,
     reference_warnings,
     save_report,
 )
-from neurosim_ep.experiments.fidelity_sweep import fidelity_report
-from neurosim_ep.experiments.hardware import Trained
-from neurosim_ep.experiments.hardware_options import HardwareOptions
+from neurosim_ep.experiments.fidelity.report import fidelity_report
+from neurosim_ep.experiments.hardware.analog import Trial
+from neurosim_ep.experiments.hardware.mapped import Trained
+from neurosim_ep.experiments.hardware.options import HardwareOptions
 from neurosim_ep.learning import write_text
 
 FIDELITY_IMAGES = 32

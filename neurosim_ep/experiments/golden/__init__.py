@@ -1,0 +1,1 @@
+"""The golden vectors: read, and compared with what the program computes."""

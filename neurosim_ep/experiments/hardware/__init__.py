@@ -1,0 +1,1 @@
+"""Trained networks mapped to simulated hardware: accuracy, attribution, tables and records."""

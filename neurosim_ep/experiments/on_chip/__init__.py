@@ -1,0 +1,1 @@
+"""Trainings on the devices themselves: built from recipes, recorded, compared, attributed."""

@@ -1,0 +1,1 @@
+"""Grids of trainings over recipes, cards and seeds."""
