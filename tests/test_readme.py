@@ -37,9 +37,7 @@ def test_the_python_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out.splitlines()
     assert float(printed[0]) > 50.0
     assert "86400" in printed[-2]
-    array = names["array"]
-    assert isinstance(array, CrossbarArray)
-    assert array.read(torch.rand(2, 64)).shape == (2, 32)
+    assert isinstance(names["array"], CrossbarArray)
 
 
 @pytest.mark.parametrize("line", LINES)
