@@ -227,14 +227,21 @@ class CrossbarMatrix(nn.Module):
         return count
 
     @torch.no_grad()
-    def advance_time(self, seconds: float) -> None:
-        """Let the devices age, solve the wires again and compensate the mean drift if asked to.
+    def advance_time(self, seconds: float, *, solve_wires: bool = True) -> None:
+        """Let the devices age, and compensate the mean drift if asked to.
+
+        Args:
+            seconds: that pass.
+            solve_wires: solve the wires again; else it is left to the card's refresh interval, and
+                devices keep the shares of their conductance that they had.
 
         Raises:
             ValueError: for a negative or infinite time.
         """
         self.devices.advance_time(seconds)
-        self._solved = False
+        wires = self.array.wires
+        if solve_wires or (wires is not None and wires.refresh_interval_programmings == 1):
+            self._solved = False
         self.refresh()
 
     @torch.no_grad()

@@ -182,14 +182,18 @@ class CrossbarNetwork(HopfieldNetwork):
         )
         return self.report
 
-    def advance_time(self, seconds: float) -> None:
+    def advance_time(self, seconds: float, *, solve_wires: bool = True) -> None:
         """Let all devices age.
+
+        Args:
+            seconds: that pass.
+            solve_wires: solve wires again; a training leaves it to the card's refresh interval.
 
         Raises:
             ValueError: for a negative or infinite time.
         """
         for storage in self.storages:
-            storage.advance_time(seconds)
+            storage.advance_time(seconds, solve_wires=solve_wires)
         for row in self.bias_rows.values():
             row.matrix.advance_time(seconds)
         self.read_bias_rows()

@@ -134,13 +134,13 @@ class CrossbarStorage(WeightStorage):
         self.weight.copy_(self.effective_weight())
         self._prepared.clear()
 
-    def advance_time(self, seconds: float) -> None:
-        """Let the devices age.
+    def advance_time(self, seconds: float, *, solve_wires: bool = True) -> None:
+        """Let the devices age, see `CrossbarMatrix.advance_time`.
 
         Raises:
             ValueError: for a negative or infinite time.
         """
-        self.matrix.advance_time(seconds)
+        self.matrix.advance_time(seconds, solve_wires=solve_wires)
         self._prepared.clear()
 
     def effective_weight(self, direction: str = "forward") -> Tensor:

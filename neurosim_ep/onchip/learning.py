@@ -167,7 +167,7 @@ class OnChipUpdates:
             )
         if self.image_time_s:
             seconds = self.image_time_s * len(contrast.cost)
-            chip.advance_time(seconds)
+            chip.advance_time(seconds, solve_wires=False)
             self.rule.advance_time(seconds)
         chip.read_bias_rows()
 

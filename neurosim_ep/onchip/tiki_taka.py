@@ -185,7 +185,7 @@ class TikiTaka(Rule):
     def advance_time(self, seconds: float) -> None:
         """Let the fast arrays age."""
         for fast in self.fast:
-            fast.matrix.advance_time(seconds)
+            fast.matrix.advance_time(seconds, solve_wires=False)
 
     def record(self) -> dict[str, Any]:
         """Pulses on the fast arrays' devices, mean and most, without the symmetrising ones."""
