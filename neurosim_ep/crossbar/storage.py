@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard
 from neurosim_ep.crossbar.converters import Step, largest_code
 from neurosim_ep.crossbar.digital import code_step, digitise, largest_by_tile
@@ -89,6 +90,8 @@ class CrossbarStorage(WeightStorage):
                 shared=full if second is None else None,
             )
         self.ports.to(where, dtype)
+        # In a list: the network registers it.
+        self._bias_row: list[BiasRow] = []
         self._volt = array.drive.read_voltage_volt
         self._by_column = layout.scale == "column"
         self._prepared: dict[Hashable, Tensor | ReadNoise | Step] = {}
@@ -143,6 +146,15 @@ class CrossbarStorage(WeightStorage):
         self.matrix.advance_time(seconds, solve_wires=solve_wires)
         self._prepared.clear()
 
+    @property
+    def bias_row(self) -> BiasRow | None:
+        """Row of these arrays that holds the post layer's biases, if there is one."""
+        return self._bias_row[0] if self._bias_row else None
+
+    def attach_bias_row(self, row: BiasRow) -> None:
+        """Read a row of biases, whose noise comes with every forward read from now on."""
+        self._bias_row = [row]
+
     def effective_weight(self, direction: str = "forward") -> Tensor:
         """The weights that a ``forward`` or ``transposed`` read sees, in ``weight_shape``."""
         return self.geometry.from_matrix(self._effective(direction))
@@ -178,12 +190,19 @@ class CrossbarStorage(WeightStorage):
         scale = self._full_scale(port, driven)
         driven = port.drive(driven, scale, signed=signed)
         if port.by_tile:
-            return self.reads.outside_columns(self._forward_by_tile(driven, scale, port))
-        columns = self.reads.forward(driven, self._get("forward", self._summed))
-        if (arrays := self._noise()) is not None:
-            variance = arrays.of_columns(columns, driven, scale, self.source)
-            self._add(columns, variance, self.reads.outside_columns, noise)
-        return self.reads.outside_columns(columns)
+            columns = self._forward_by_tile(driven, scale, port)
+        else:
+            columns = self.reads.forward(driven, self._get("forward", self._summed))
+            if (arrays := self._noise()) is not None:
+                variance = arrays.of_columns(columns, driven, scale, self.source)
+                self._add(columns, variance, self.reads.outside_columns, noise)
+        currents = self.reads.outside_columns(columns)
+        if (row := self.bias_row) is not None:
+            # Of the two reads of a complex state, the real one drives the biases.
+            parts = currents.chunk(2) if signed else (currents,)
+            for part, state in zip(parts, (0.0 if delta else 1.0, 0.0), strict=False):
+                row.add_read_noise(part, state, scale, self.source, noise)
+        return currents
 
     def _read_transposed(
         self, currents: Tensor, delta: bool, noise: NoiseSum | None, signed: bool = False
