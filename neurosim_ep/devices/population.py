@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim_ep._toml_text import problem
+from neurosim_ep.devices.ages import ages_after, seconds
 from neurosim_ep.devices.card import DeviceCard
 from neurosim_ep.devices.pulse_devices import PulseDevices
 from neurosim_ep.devices.pulse_response import PulseResponse
@@ -44,7 +45,7 @@ class Devices(nn.Module):
         seed: as given; a state dict brings its own.
         program_count: how often the devices were programmed.
         update_count: how often they were pulsed.
-        elapsed_s: time since they were programmed or pulsed.
+        elapsed_s: time since any of them was programmed or pulsed.
 
     Raises:
         ValueError: for a seed, shape or dtype that is not allowed.
@@ -57,6 +58,7 @@ class Devices(nn.Module):
     fluctuating: Tensor | None
     drift_coefficient: Tensor | None
     _drifted: Tensor | None
+    _ages: Tensor | None
     _pulse_count: Tensor | None
     _hidden: Tensor | None
 
@@ -113,6 +115,8 @@ class Devices(nn.Module):
         coefficient = torch.zeros_like(programmed) if card.drift else None
         self.register_buffer("drift_coefficient", coefficient)
         self.register_buffer("_drifted", None, persistent=False)
+        # Of devices that drift, at the last write; made once their clocks differ.
+        self.register_buffer("_ages", None)
         # Made at the first pulse: devices that are only programmed pay nothing for them.
         self.register_buffer("_pulse_count", None)
         self.register_buffer("_hidden", None)
@@ -123,11 +127,11 @@ class Devices(nn.Module):
     # --- Programming ---------------------------------------------------------------------------
 
     def program(self, target_siemens: Tensor, where: Tensor | None = None) -> Programmed:
-        """Program devices; time restarts at 0, stuck devices keep their conductance.
+        """Program devices; their time restarts at 0, stuck ones keep their conductance.
 
         Targets are clipped to the nominal window and rounded to its levels; what the devices then
-        land at stays between their own bounds.  Devices that are not programmed keep their present
-        conductance, from which they drift on.
+        land at stays between their own bounds.  Devices that are not programmed drift on as they
+        did.
 
         Args:
             target_siemens: conductances in siemens, of the devices' shape, any floating dtype.
@@ -150,8 +154,9 @@ class Devices(nn.Module):
         failed = 0 if failures is None else int((failures & chosen).sum())
         spent = int((chosen if attempts is None else attempts * chosen).sum())
         if where is not None:
-            conductance = torch.where(where, conductance, self.conductance)
+            conductance = torch.where(where, conductance, self.programmed)
         if self.card.drift:
+            self._restart(where)
             generator = self._generator("drift", self.program_count)
             coefficient = self.card.drift.draw(conductance, generator)
             if where is not None and self.drift_coefficient is not None and self._drifts:
@@ -159,7 +164,7 @@ class Devices(nn.Module):
             self.drift_coefficient = coefficient
         if self._hidden is not None:
             hidden = self._inside(self.card.window.state(conductance))
-            self._hidden = hidden if where is None else torch.where(where, hidden, self.state)
+            self._hidden = hidden if where is None else torch.where(where, hidden, self._hidden)
         self.programmed = conductance
         self.program_count += 1
         self.elapsed_s = 0.0
@@ -184,12 +189,11 @@ class Devices(nn.Module):
     # --- Pulses --------------------------------------------------------------------------------
 
     def pulse(self, up: Tensor, down: Tensor) -> None:
-        """Apply up and down pulses, those of one device in random order; time restarts at 0.
+        """Apply up and down pulses, those of one device in random order; its time restarts at 0.
 
-        Pulses start from the present conductance: what a device has drifted is permanent.  Time
-        restarts for all devices, with the drift that they drew when they were programmed; laws
-        whose drift slows down with time (all but retention) thus overstate that of devices which
-        many calls leave out.  Stuck devices stay.  Where the card has write noise, devices that got
+        Pulses start from the present conductance: what a device has drifted is permanent, and it
+        drifts anew from there, by what it drew when it was programmed.  Devices without a pulse
+        drift on as they did.  Stuck devices stay.  Where the card has write noise, devices that got
         a pulse show their state with new noise.
 
         Args:
@@ -217,10 +221,13 @@ class Devices(nn.Module):
         state, devices = self.state, self.pulse_devices.select(places)
         start, ups, downs = (_at(tensor, places) for tensor in (state, up, down))
         moved = response.pulses(start, ups, downs, devices, generator)
-        conductance = self.conductance.clone(memory_format=torch.contiguous_format)
+        conductance = self.programmed.clone(memory_format=torch.contiguous_format)
         if response.write_noise_relative:
             seen = self.card.window.siemens(response.visible(moved, generator))
-            self._hidden = state.clone(memory_format=torch.contiguous_format)
+            hidden = self._hidden
+            if hidden is None:
+                hidden = self._inside(self.card.window.state(self.programmed))
+            self._hidden = hidden.clone(memory_format=torch.contiguous_format)
             self._hidden.view(-1).scatter_(0, places, moved)
         else:
             seen = self._at_bounds(moved, devices, places)
@@ -228,6 +235,8 @@ class Devices(nn.Module):
         if self.card.drift and not self._drifts:
             generator = self._generator("drift of first pulses")
             self.drift_coefficient = self.card.drift.draw(conductance, generator)
+        elif self.card.drift:
+            self._restart(touched)
         self.programmed = conductance
         self.update_count += 1
         self.elapsed_s = 0.0
@@ -329,9 +338,25 @@ class Devices(nn.Module):
         self._refresh()
 
     @property
+    def age_s(self) -> float | Tensor:
+        """Time since each device was programmed or pulsed, float64 of the shape.
+
+        One number where it is the same for all, and for cards without drift, where it is the time
+        since any of them was.
+        """
+        return self.elapsed_s if self._ages is None else seconds(self._ages) + self.elapsed_s
+
+    @property
     def _drifts(self) -> bool:
         """Whether anything was ever written that could drift."""
         return self.program_count > 0 or self.update_count > 0
+
+    def _restart(self, written: Tensor | None) -> None:
+        """Set clocks back: those of a mask, or all; before the elapsed time is."""
+        if written is None or not self._drifts:
+            self._ages = None
+        else:
+            self._ages = ages_after(self._ages, self.elapsed_s, written)
 
     def _refresh(self) -> None:
         """Compute the present conductance."""
@@ -339,9 +364,9 @@ class Devices(nn.Module):
         self._drifted = None
         if drift is None or coefficient is None or not self._drifts:
             return
-        if self.elapsed_s > 0.0:
+        if self.elapsed_s > 0.0 or self._ages is not None:
             kelvin = self.card.operation.temperature_kelvin
-            drifted = drift.at(self.programmed, coefficient, self.elapsed_s, kelvin)
+            drifted = drift.at(self.programmed, coefficient, self.age_s, kelvin)
             if self.stuck is not None:
                 drifted = torch.where(self.stuck, self.programmed, drifted)
             self._drifted = drifted
@@ -357,7 +382,7 @@ class Devices(nn.Module):
         """Variance of each device's current at present, from all read noise of the card."""
         conditions = ReadConditions(
             programmed=self.programmed,
-            elapsed_s=self.elapsed_s,
+            elapsed_s=self.age_s,
             temperature_kelvin=self.card.operation.temperature_kelvin,
             range_siemens=self.card.window.range_siemens,
             fluctuating=self.fluctuating,
@@ -383,8 +408,9 @@ class Devices(nn.Module):
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        # What the first pulse makes is there in one of the two only.
-        for name, dtype in (("_pulse_count", torch.int64), ("_hidden", self.programmed.dtype)):
+        # What pulses and partial writes make may be there in one of the two only.
+        made = {"_pulse_count": torch.int64, "_ages": torch.int64, "_hidden": self.programmed.dtype}
+        for name, dtype in made.items():
             given = f"{prefix}{name}" in state_dict
             setattr(self, name, torch.empty_like(self.programmed, dtype=dtype) if given else None)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
