@@ -145,9 +145,9 @@ class TikiTaka(Rule):
         products = target_products(update.chip, update.contrast, self.form)
         for place, (target, pairs) in enumerate(zip(update.targets, products, strict=True)):
             fast, rate = self.fast[place], self.fast_rates[place]
-            counts = product_counts(
-                target, pairs, rate, self.trains, update.generator("trains", place)
-            )
+            # Compensated drift makes a step of either array worth something else.
+            generator = update.generator("trains", place)
+            counts = product_counts(target, pairs, rate, self.trains, generator, fast.matrix)
             fast.matrix.pulse(*_chopped(target, counts, fast.chopper))
             fast.use = fast.use + counts.use
             increments = self._transfer(fast, target, update, place)
