@@ -187,14 +187,20 @@ class TikiTaka(Rule):
         for fast in self.fast:
             fast.matrix.advance_time(seconds, solve_wires=False)
 
+    @property
+    def pulses_before(self) -> int:
+        """Pulses that every fast device got before learning, up and down together."""
+        return 2 * self.symmetrising_pulses
+
     def record(self) -> dict[str, Any]:
-        """Pulses on the fast arrays' devices, mean and most, without the symmetrising ones."""
+        """Pulses on the fast arrays' devices, the symmetrising ones by themselves."""
         counts = [(f.matrix.devices.pulse_count, f.matrix.tiling.columns) for f in self.fast]
         # With offset columns, the reference devices come last.
         moved = [count[..., :columns].double() for count, columns in counts if count is not None]
         total = sum(count.numel() for count in moved)
-        start = 2 * self.symmetrising_pulses
+        start = self.pulses_before
         return {
+            "symmetrising_pulses_per_device": start,
             "fast_pulses_mean": sum(float(count.sum()) for count in moved) / max(total, 1) - start,
             "fast_pulses_max": max((float(count.max()) for count in moved), default=0.0) - start,
             "fast_learning_rates": self.fast_rates,

@@ -100,3 +100,32 @@ def test_a_run_is_resumed_on_its_own_hardware_only(tmp_path: Path) -> None:
     run(exactly, tmp_path / "exact")
     with pytest.raises(ValueError, match=r"^on_chip\.device_card: .* is not allowed"):
         run(recipe, tmp_path / "exact", resume=True)
+
+
+def test_symmetrising_pulses_are_told_apart(tmp_path: Path) -> None:
+    rule = ("on_chip.rule=tiki_taka", "on_chip.symmetrising_pulses=400", "momentum=0")
+    chip = ("on_chip.array_card=default", "on_chip.bias=row", "nesterov=false")
+    files = RunFolder(tmp_path / "run")
+    run(load_recipe("digits", [*SMALL, *rule, *chip]), files.path)
+    record = json.loads(files.on_chip.read_text())
+    fast = record["fast_statistics"]
+    assert (fast["pulses_before"], record["statistics"]["pulses_before"]) == (800, 0)
+    assert record["symmetrising_pulses_per_device"] == 800
+    # 64 images ask for few pulses: nothing of the 800 is among them.
+    assert 0.0 < fast["total"]["pulses"]["mean"] < 50.0
+    assert fast["total"]["pulses"]["mean"] == pytest.approx(record["fast_pulses_mean"])
+    # Nor is it in what an image costs.
+    rows = record["cost"]["update"]["rows"]
+    counted = sum(r["count"] for r in rows if r["where"][:4] == "fast" and r["what"] == "pulse")
+    pulses, devices = fast["total"]["pulses"]["mean"], fast["total"]["devices"]
+    assert counted == pytest.approx(pulses * devices / record["images"])
+
+
+def test_bias_rows_are_written_and_counted(tmp_path: Path) -> None:
+    files = RunFolder(tmp_path / "run")
+    fields = ("on_chip.rule=digital", "on_chip.bias=row", "write_interval_updates=2")
+    run(load_recipe("digits", [*SMALL[:-2], "on_chip.device_card=pcm", *fields]), files.path)
+    record = json.loads(files.on_chip.read_text())
+    # 64 x 8 and 8 x 10 weights and 18 biases, two devices each, one pulse without write-verify.
+    assert record["writes"] == 2
+    assert record["write_pulses"] == 2 * 2 * (64 * 8 + 8 * 10 + 18)

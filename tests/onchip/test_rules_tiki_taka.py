@@ -301,6 +301,7 @@ def test_the_record_counts_fast_pulses_without_the_first(pulse_card, layout, map
     # Of twelve weights, two get 2 pulses per update and two get 4.
     assert record["fast_pulses_mean"] == pytest.approx(3.0 * (2.0 * 2.0 + 2.0 * 4.0) / 12.0)
     assert record["fast_pulses_max"] == 12.0
+    assert record["symmetrising_pulses_per_device"] == 14
     assert record["rows_read_per_update"] == 4
     assert record["fast_learning_rates"] == [RATE]
 

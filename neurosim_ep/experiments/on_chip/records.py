@@ -92,7 +92,10 @@ class OnChipRecords:
         }
         if self.fast:
             record["fast_statistics"] = array_statistics(
-                self.fast, images=total, start=self.fast_start or None
+                self.fast,
+                images=total,
+                start=self.fast_start or None,
+                pulses_before=_pulses_before(updates),
             ).as_record()
         if self.chip.array_card.cost is not None:
             record["cost"] = training_image_cost(updates, images)
@@ -156,8 +159,15 @@ def _writes(updates: OnChipUpdates) -> list[cost.Writes]:
         )
     if isinstance(rule, TikiTaka):
         for target, fast in zip(updates.targets, rule.fast, strict=True):
-            writes.append(_of_matrix(target, fast.matrix, fast.use, images, name="fast "))
+            before = _pulses_before(updates)
+            each = _of_matrix(target, fast.matrix, fast.use, images, name="fast ", before=before)
+            writes.append(each)
     return writes
+
+
+def _pulses_before(updates: OnChipUpdates) -> int:
+    """Pulses of each fast device before learning; 0 without fast arrays."""
+    return updates.rule.pulses_before if isinstance(updates.rule, TikiTaka) else 0
 
 
 def _of_matrix(
@@ -167,12 +177,16 @@ def _of_matrix(
     images: int,
     *,
     name: str = "",
+    before: int = 0,
     attempts: float = 0.0,
     macs: float = 0.0,
     memory_bytes: float = 0.0,
 ) -> cost.Writes:
     count = matrix.devices.pulse_count
-    pulses = 0.0 if count is None else float(count.sum()) / images
+    pulses = 0.0
+    if count is not None:
+        # The devices of reference columns come last, and get no pulses.
+        pulses = float((count[..., : matrix.tiling.columns] - before).sum()) / images
     slots, rows, columns, reads = (number / images for number in use.numbers())
     return cost.Writes(
         name + target.name,
