@@ -9,6 +9,7 @@ from torch import Tensor
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import CrossbarMatrix, cost
 from neurosim_ep.exchange import save_conductances
+from neurosim_ep.experiments.on_chip.coarseness import coarse_pulses
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.learning import Training, write_text
 from neurosim_ep.onchip import LineUse, OnChipUpdates, Target, TikiTaka
@@ -26,6 +27,9 @@ class OnChipRecords:
         recipe: with a table [on_chip].
         updates: of the training.
         files: of the run.
+
+    Attributes:
+        warnings: one line each, to be shown at the start.
     """
 
     def __init__(self, recipe: Recipe, updates: OnChipUpdates, files: RunFolder) -> None:
@@ -36,6 +40,8 @@ class OnChipRecords:
         self.start = symmetry_offsets(self.chip)
         self.fast_start = symmetry_offsets(self.fast) if self.fast else {}
         self.recorder: PulseRecorder | None = None
+        coarse = coarse_pulses(recipe, updates)
+        self.warnings = [] if coarse is None else [coarse]
 
     def begin(self, started: bool) -> None:
         """Open the file of pulses, where the recipe asks for one.
@@ -85,6 +91,7 @@ class OnChipRecords:
             "array": self.chip.array_card.name,
             "rule": self.recipe.on_chip.rule,
             "images": total,
+            "warnings": self.warnings,
             **updates.record(),
             "statistics": pulse_statistics(
                 self.chip, images=total, start=self.start or None
