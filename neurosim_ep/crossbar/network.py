@@ -1,6 +1,5 @@
 """Networks on crossbars: the same layers, edges and biases, with arrays in place of tensors."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from torch import nn
 
 from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard, load_array_card
+from neurosim_ep.crossbar.hosted import HostedNetwork
 from neurosim_ep.crossbar.mapping import OFFSET
 from neurosim_ep.crossbar.ports import Port
 from neurosim_ep.crossbar.storage import CrossbarStorage
 from neurosim_ep.devices import DeviceCard, Programmed, load_device_card
-from neurosim_ep.models import Edge, HopfieldNetwork, Layer, WeightStorage
+from neurosim_ep.models import Edge, HopfieldNetwork
 from neurosim_ep.seeds import derive_seed
 
 
@@ -43,7 +43,7 @@ class MappingReport:
     biases: int = 0
 
 
-class CrossbarNetwork(HopfieldNetwork):
+class CrossbarNetwork(HostedNetwork):
     """A Hopfield network whose weights sit on crossbars; made by `map_to_crossbar`.
 
     Biases, activations, pooling and identity edges stay digital and exact.
@@ -69,30 +69,22 @@ class CrossbarNetwork(HopfieldNetwork):
         seed: int,
         bias_rows: bool = False,
     ) -> None:
-        layers = [Layer(layer.shape, copy.deepcopy(layer.activation)) for layer in network.layers]
-        edges = [Edge(edge.pre, edge.post, edge.geometry) for edge in network.edge_list()]
-        super().__init__(layers, edges)
-        self.device_card, self.array_card, self.seed = device, array, seed
         first = network.biases[0]
-        self.to(first.device, first.dtype)
-        bounds = [None] + [layer.activation.upper_bound for layer in layers[1:]]
-        with torch.no_grad():
-            for mine, theirs in zip(self.biases, network.biases, strict=True):
-                mine.copy_(theirs)
-            for number, (edge, source) in enumerate(zip(edges, network.edge_list(), strict=True)):
-                if not isinstance(source.storage, WeightStorage):
-                    continue
-                storage = CrossbarStorage(
-                    edge.geometry,
-                    device,
-                    array,
-                    seed=derive_seed(seed, "edge", number),
-                    bounds=(bounds[edge.pre], bounds[edge.post]),
-                    dtype=first.dtype,
-                    where=first.device,
-                )
-                storage.weight.copy_(source.storage.weight)
-                edge.storage = storage
+        bounds = [None] + [layer.activation.upper_bound for layer in network.layers[1:]]
+
+        def storage(number: int, edge: Edge) -> CrossbarStorage:
+            return CrossbarStorage(
+                edge.geometry,
+                device,
+                array,
+                seed=derive_seed(seed, "edge", number),
+                bounds=(bounds[edge.pre], bounds[edge.post]),
+                dtype=first.dtype,
+                where=first.device,
+            )
+
+        super().__init__(network, storage)
+        self.device_card, self.array_card, self.seed = device, array, seed
         programmed = self._program(rescale=True)
         self._rows = nn.ModuleDict()
         if bias_rows:
@@ -162,11 +154,7 @@ class CrossbarNetwork(HopfieldNetwork):
         return self.report
 
     def _program(self, *, rescale: bool) -> list[Programmed]:
-        for number, weight in enumerate(self.weights):
-            if not bool(weight.isfinite().all()):
-                raise ValueError(
-                    f"weights[{number}]: NaN or infinity is not allowed; must be finite"
-                )
+        self.check_finite()
         return [storage.program(rescale=rescale) for storage in self.storages]
 
     def _reported(self, programmed: Sequence[Programmed]) -> MappingReport:
