@@ -56,7 +56,7 @@ class Wires(CardTable):
         driver_ohm, sense_ohm: at the ends of the lines.
         refresh_interval_programmings: solve the nodal equations at every n-th programming, and at
             every n-th update by pulses; between, each device keeps the share of its conductance
-            that it had at the last solution.
+            that it had at the last solution, also while time passes in a training.
     """
 
     word_line_ohm: NonNegative = 0.0

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neurosim_ep.crossbar.card import ArrayCard
+from neurosim_ep.crossbar.compensation import measured_sum
 from neurosim_ep.crossbar.lines import transfer_conductances
 from neurosim_ep.crossbar.mapping import (
     PAIR,
@@ -14,7 +15,8 @@ from neurosim_ep.crossbar.mapping import (
     target_conductances,
     weight_units,
 )
-from neurosim_ep.crossbar.noise import conductance_variance, map_variance
+from neurosim_ep.crossbar.noise import map_variance
+from neurosim_ep.crossbar.renewal import pairs_to_renew
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.devices import DeviceCard, Devices, Programmed, ReadVariance
 from neurosim_ep.seeds import derive_seed
@@ -207,34 +209,30 @@ class CrossbarMatrix(nn.Module):
         Returns:
             How many pairs were written.
         """
-        devices, window = self.devices, self.devices.card.window
-        conductance = devices.conductance
-        high = window.g_min_siemens + fraction * window.range_siemens
-        far = (conductance > high).any(0)
-        count = int(far.sum())
-        if count == 0:
-            return 0
-        seed = derive_seed(devices.seed, "renew", devices.program_count, devices.update_count)
-        generator = torch.Generator().manual_seed(seed)
-        normal = torch.randn(conductance.shape, generator=generator, dtype=conductance.dtype)
         volt = self.array.drive.read_voltage_volt
-        deviation = conductance_variance(devices.read_variance(), conductance, volt).sqrt()
-        read = conductance + normal.to(conductance.device) * deviation
-        difference = read[0] - read[1]
-        target = window.g_min_siemens + torch.stack([difference, -difference]).clamp_min(0.0)
-        devices.program(target, where=far.expand_as(conductance))
+        if (found := pairs_to_renew(self.devices, fraction, volt)) is None:
+            return 0
+        target, far = found
+        self.devices.program(target, where=far.expand_as(target))
         self.refresh()
-        return count
+        return int(far.sum())
 
     @torch.no_grad()
-    def advance_time(self, seconds: float) -> None:
-        """Let the devices age, solve the wires again and compensate the mean drift if asked to.
+    def advance_time(self, seconds: float, *, solve_wires: bool = True) -> None:
+        """Let the devices age, and compensate the mean drift if asked to.
+
+        Args:
+            seconds: that pass.
+            solve_wires: solve the wires again; else it is left to the card's refresh interval, and
+                devices keep the shares of their conductance that they had.
 
         Raises:
             ValueError: for a negative or infinite time.
         """
         self.devices.advance_time(seconds)
-        self._solved = False
+        wires = self.array.wires
+        if solve_wires or (wires is not None and wires.refresh_interval_programmings == 1):
+            self._solved = False
         self.refresh()
 
     @torch.no_grad()
@@ -275,14 +273,8 @@ class CrossbarMatrix(nn.Module):
             # Programmed, the factor is 1.  Pulsed, what had drifted stays as it is compensated.
             self._programmed_sum.copy_(present * self.compensation)
             return
-        devices, volt = self.devices, self.array.drive.read_voltage_volt
-        total = conductance_variance(devices.read_variance(), devices.conductance, volt).sum()
-        # Devices that are only programmed draw as they always did.
-        writes = [devices.program_count, devices.update_count][: 2 if devices.update_count else 1]
-        seed = derive_seed(devices.seed, "compensation", *writes, str(devices.elapsed_s))
-        generator = torch.Generator().manual_seed(seed)
-        draw = torch.randn((), generator=generator, dtype=torch.float64).to(present)
-        measured = present + draw * (total / card.reads).sqrt()
+        volt = self.array.drive.read_voltage_volt
+        measured = measured_sum(self.devices, present, volt, card.reads)
         self.compensation.copy_(self._programmed_sum / measured)
 
     def _refresh_noise(self) -> None:

@@ -1,7 +1,6 @@
 """Networks on crossbars: the same layers, edges and biases, with arrays in place of tensors."""
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,10 +9,12 @@ from torch import nn
 
 from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard, load_array_card
+from neurosim_ep.crossbar.hosted import HostedNetwork
+from neurosim_ep.crossbar.mapping import OFFSET
 from neurosim_ep.crossbar.ports import Port
 from neurosim_ep.crossbar.storage import CrossbarStorage
-from neurosim_ep.devices import DeviceCard, load_device_card
-from neurosim_ep.models import Edge, HopfieldNetwork, Layer, WeightStorage
+from neurosim_ep.devices import DeviceCard, Programmed, load_device_card
+from neurosim_ep.models import Edge, HopfieldNetwork
 from neurosim_ep.seeds import derive_seed
 
 
@@ -23,12 +24,13 @@ class MappingReport:
 
     Attributes:
         weights: that sit on arrays.
-        devices: of all arrays that hold weights or references.
+        devices: of all arrays that hold weights, references or biases.
         arrays: physical crossbars.
         utilisation_fraction: share of the arrays' crossings that hold a device in use.
         clipped: targets outside the devices' window.
         failed: devices that write-verify gave up on.
         attempts: programming pulses.
+        biases: that sit on rows of devices.
     """
 
     weights: int
@@ -38,9 +40,10 @@ class MappingReport:
     clipped: int
     failed: int
     attempts: int
+    biases: int = 0
 
 
-class CrossbarNetwork(HopfieldNetwork):
+class CrossbarNetwork(HostedNetwork):
     """A Hopfield network whose weights sit on crossbars; made by `map_to_crossbar`.
 
     Biases, activations, pooling and identity edges stay digital and exact.
@@ -66,44 +69,40 @@ class CrossbarNetwork(HopfieldNetwork):
         seed: int,
         bias_rows: bool = False,
     ) -> None:
-        layers = [Layer(layer.shape, copy.deepcopy(layer.activation)) for layer in network.layers]
-        edges = [Edge(edge.pre, edge.post, edge.geometry) for edge in network.edge_list()]
-        super().__init__(layers, edges)
-        self.device_card, self.array_card, self.seed = device, array, seed
         first = network.biases[0]
-        self.to(first.device, first.dtype)
-        bounds = [None] + [layer.activation.upper_bound for layer in layers[1:]]
-        with torch.no_grad():
-            for mine, theirs in zip(self.biases, network.biases, strict=True):
-                mine.copy_(theirs)
-            for number, (edge, source) in enumerate(zip(edges, network.edge_list(), strict=True)):
-                if not isinstance(source.storage, WeightStorage):
-                    continue
-                storage = CrossbarStorage(
-                    edge.geometry,
-                    device,
-                    array,
-                    seed=derive_seed(seed, "edge", number),
-                    bounds=(bounds[edge.pre], bounds[edge.post]),
-                    dtype=first.dtype,
-                    where=first.device,
-                )
-                storage.weight.copy_(source.storage.weight)
-                edge.storage = storage
-        self.report = self._program(rescale=True)
+        bounds = [None] + [layer.activation.upper_bound for layer in network.layers[1:]]
+
+        def storage(number: int, edge: Edge) -> CrossbarStorage:
+            return CrossbarStorage(
+                edge.geometry,
+                device,
+                array,
+                seed=derive_seed(seed, "edge", number),
+                bounds=(bounds[edge.pre], bounds[edge.post]),
+                dtype=first.dtype,
+                where=first.device,
+            )
+
+        super().__init__(network, storage)
+        self.device_card, self.array_card, self.seed = device, array, seed
+        programmed = self._program(rescale=True)
         self._rows = nn.ModuleDict()
         if bias_rows:
             self._add_bias_rows()
+        self.report = self._reported(programmed)
 
     def _add_bias_rows(self) -> None:
         for layer, (number, storage) in self._row_arrays().items():
-            self._rows[str(layer)] = BiasRow(
+            row = BiasRow(
                 self.biases[layer - 1],
                 storage.matrix.units,
                 self.device_card,
                 self.array_card,
                 seed=derive_seed(self.seed, "bias row", number),
+                beside=storage.matrix.tiling,
             )
+            self._rows[str(layer)] = row
+            storage.attach_bias_row(row)
         self.read_bias_rows()
 
     def _row_arrays(self) -> dict[int, tuple[int, CrossbarStorage]]:
@@ -146,50 +145,49 @@ class CrossbarNetwork(HopfieldNetwork):
         Raises:
             ValueError: if a weight is not finite; nothing is programmed then.
         """
-        report = self._program(rescale=rescale)
+        programmed = self._program(rescale=rescale)
         arrays = self._row_arrays()
         for layer, row in self.bias_rows.items():
             row.program(arrays[layer][1].matrix.units)
         self.read_bias_rows()
-        return report
+        self.report = self._reported(programmed)
+        return self.report
 
-    def _program(self, *, rescale: bool) -> MappingReport:
-        for number, weight in enumerate(self.weights):
-            if not bool(weight.isfinite().all()):
-                raise ValueError(
-                    f"weights[{number}]: NaN or infinity is not allowed; must be finite"
-                )
-        clipped = failed = attempts = crossings = devices = arrays = 0
-        for storage in self.storages:
-            programmed = storage.program(rescale=rescale)
-            clipped += programmed.clipped
-            failed += programmed.failed
-            attempts += programmed.attempts
-            matrix, layout = storage.matrix, self.array_card.layout
-            devices += matrix.devices.programmed.numel()
-            arrays += matrix.arrays
-            crossings += matrix.arrays * layout.rows * layout.columns
-            if layout.mapping == "offset_column":
-                crossings += matrix.arrays * layout.rows
-        self.report = MappingReport(
+    def _program(self, *, rescale: bool) -> list[Programmed]:
+        self.check_finite()
+        return [storage.program(rescale=rescale) for storage in self.storages]
+
+    def _reported(self, programmed: Sequence[Programmed]) -> MappingReport:
+        layout, rows = self.array_card.layout, list(self.bias_rows.values())
+        programmed = [*programmed, *(row.programmed for row in rows)]
+        matrices = [storage.matrix for storage in self.storages] + [row.matrix for row in rows]
+        devices = sum(matrix.devices.programmed.numel() for matrix in matrices)
+        arrays = sum(storage.matrix.arrays for storage in self.storages)
+        arrays += sum(row.own_arrays for row in rows)
+        columns = layout.columns + (layout.mapping == OFFSET)
+        return MappingReport(
             sum(weight.numel() for weight in self.weights),
             devices,
             arrays,
-            devices / max(crossings, 1),
-            clipped,
-            failed,
-            attempts,
+            devices / max(arrays * layout.rows * columns, 1),
+            sum(each.clipped for each in programmed),
+            sum(each.failed for each in programmed),
+            sum(each.attempts for each in programmed),
+            sum(row.weight.numel() for row in rows),
         )
-        return self.report
 
-    def advance_time(self, seconds: float) -> None:
+    def advance_time(self, seconds: float, *, solve_wires: bool = True) -> None:
         """Let all devices age.
+
+        Args:
+            seconds: that pass.
+            solve_wires: solve wires again; a training leaves it to the card's refresh interval.
 
         Raises:
             ValueError: for a negative or infinite time.
         """
         for storage in self.storages:
-            storage.advance_time(seconds)
+            storage.advance_time(seconds, solve_wires=solve_wires)
         for row in self.bias_rows.values():
             row.matrix.advance_time(seconds)
         self.read_bias_rows()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurosim_ep.crossbar.card import Converters
+from neurosim_ep.crossbar.card import ArrayCard, Converters
 from neurosim_ep.crossbar.converters import Calibration, Step, largest_code, quantise
 
 
@@ -219,3 +219,28 @@ class Port(nn.Module):
                 "data"
             )
         return ranges.adc_full_scale_ampere
+
+
+def edge_ports(
+    array: ArrayCard, bounds: tuple[float | None, float | None], tiles: tuple[int, int]
+) -> dict[tuple[str, bool], Port]:
+    """The ports of an edge, by ``forward`` or ``transposed`` and whether they are for delta reads.
+
+    Args:
+        array: its converters.
+        bounds: largest state of the pre and of the post layer; None where there is none.
+        tiles: rows and columns of tiles.
+    """
+    ports: dict[tuple[str, bool], Port] = {}
+    for direction, bound in zip(("forward", "transposed"), bounds, strict=True):
+        full = Port(array.converters(direction, False), bound, signed=False, tiles=tiles)
+        second = getattr(array, f"{direction}_delta")
+        ports[direction, False] = full
+        ports[direction, True] = Port(
+            array.converters(direction, True),
+            bound,
+            signed=True,
+            tiles=tiles,
+            shared=full if second is None else None,
+        )
+    return ports

@@ -1,19 +1,20 @@
 """The storage of an edge whose weights sit on arrays."""
 
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard
-from neurosim_ep.crossbar.converters import Step, largest_code
+from neurosim_ep.crossbar.converters import largest_code
 from neurosim_ep.crossbar.digital import code_step, digitise, largest_by_tile
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.noise import NormalSource, add_noise
-from neurosim_ep.crossbar.ports import Port
-from neurosim_ep.crossbar.read_noise import ReadNoise
+from neurosim_ep.crossbar.ports import Port, edge_ports
+from neurosim_ep.crossbar.prepared import Prepared
 from neurosim_ep.crossbar.reading import tile_reads
 from neurosim_ep.crossbar.tiles import cut
 from neurosim_ep.devices import DeviceCard, Programmed
@@ -74,24 +75,15 @@ class CrossbarStorage(WeightStorage):
         self.reads = tile_reads(geometry, tiling)
         self.source = NormalSource(derive_seed(seed, "read"))
         tiles = (tiling.row_tiles, tiling.column_tiles)
-        self.ports = nn.ModuleDict()
-        # The same: reads ask for them too often for names to be put together.
-        self._port_of: dict[tuple[str, bool], Port] = {}
-        for direction, bound in zip(("forward", "transposed"), bounds, strict=True):
-            full = Port(array.converters(direction, False), bound, signed=False, tiles=tiles)
-            second = getattr(array, f"{direction}_delta")
-            self.ports[f"{direction}_full"] = self._port_of[direction, False] = full
-            self.ports[f"{direction}_delta"] = self._port_of[direction, True] = Port(
-                array.converters(direction, True),
-                bound,
-                signed=True,
-                tiles=tiles,
-                shared=full if second is None else None,
-            )
+        # Reads ask for them too often for names to be put together.
+        self._port_of = edge_ports(array, bounds, tiles)
+        names = {of: f"{of[0]}_{'delta' if of[1] else 'full'}" for of in self._port_of}
+        self.ports = nn.ModuleDict({names[of]: port for of, port in self._port_of.items()})
         self.ports.to(where, dtype)
-        self._volt = array.drive.read_voltage_volt
+        # In a list: the network registers it.
+        self._bias_row: list[BiasRow] = []
         self._by_column = layout.scale == "column"
-        self._prepared: dict[Hashable, Tensor | ReadNoise | Step] = {}
+        self._prepared = Prepared(self.matrix, self.reads, array.drive.read_voltage_volt)
 
     # --- Programming and time ------------------------------------------------------------------
 
@@ -134,23 +126,32 @@ class CrossbarStorage(WeightStorage):
         self.weight.copy_(self.effective_weight())
         self._prepared.clear()
 
-    def advance_time(self, seconds: float) -> None:
-        """Let the devices age.
+    def advance_time(self, seconds: float, *, solve_wires: bool = True) -> None:
+        """Let the devices age, see `CrossbarMatrix.advance_time`.
 
         Raises:
             ValueError: for a negative or infinite time.
         """
-        self.matrix.advance_time(seconds)
+        self.matrix.advance_time(seconds, solve_wires=solve_wires)
         self._prepared.clear()
+
+    @property
+    def bias_row(self) -> BiasRow | None:
+        """Row of these arrays that holds the post layer's biases, if there is one."""
+        return self._bias_row[0] if self._bias_row else None
+
+    def attach_bias_row(self, row: BiasRow) -> None:
+        """Read a row of biases, whose noise comes with every forward read from now on."""
+        self._bias_row = [row]
 
     def effective_weight(self, direction: str = "forward") -> Tensor:
         """The weights that a ``forward`` or ``transposed`` read sees, in ``weight_shape``."""
-        return self.geometry.from_matrix(self._effective(direction))
+        return self.geometry.from_matrix(self._prepared.effective(direction))
 
     @property
     def resolution(self) -> float:
         """One code of the forward read's ADCs, relative to full scale; 0 without them."""
-        bits = self._port("forward", False).adc_bits
+        bits = self._port_of["forward", False].adc_bits
         return 0.0 if bits is None else 1.0 / largest_code(bits, signed=True)
 
     # --- Reads ---------------------------------------------------------------------------------
@@ -174,31 +175,38 @@ class CrossbarStorage(WeightStorage):
     def _read_forward(
         self, pre: Tensor, delta: bool, noise: NoiseSum | None, signed: bool = False
     ) -> Tensor:
-        port, driven = self._port("forward", delta), self.reads.inside(pre)
+        port, driven = self._port_of["forward", delta], self.reads.inside(pre)
         scale = self._full_scale(port, driven)
         driven = port.drive(driven, scale, signed=signed)
         if port.by_tile:
-            return self.reads.outside_columns(self._forward_by_tile(driven, scale, port))
-        columns = self.reads.forward(driven, self._get("forward", self._summed))
-        if (arrays := self._noise()) is not None:
-            variance = arrays.of_columns(columns, driven, scale, self.source)
-            self._add(columns, variance, self.reads.outside_columns, noise)
-        return self.reads.outside_columns(columns)
+            columns = self._forward_by_tile(driven, scale, port)
+        else:
+            columns = self.reads.forward(driven, self._prepared.summed("forward"))
+            if (arrays := self._prepared.noise()) is not None:
+                variance = arrays.of_columns(columns, driven, scale, self.source)
+                self._add(columns, variance, self.reads.outside_columns, noise)
+        currents = self.reads.outside_columns(columns)
+        if (row := self.bias_row) is not None:
+            # Of the two reads of a complex state, the real one drives the biases.
+            parts = currents.chunk(2) if signed else (currents,)
+            for part, state in zip(parts, (0.0 if delta else 1.0, 0.0), strict=False):
+                row.add_read_noise(part, state, scale, self.source, noise)
+        return currents
 
     def _read_transposed(
         self, currents: Tensor, delta: bool, noise: NoiseSum | None, signed: bool = False
     ) -> Tensor:
-        port, driven = self._port("transposed", delta), self.reads.inside(currents)
+        port, driven = self._port_of["transposed", delta], self.reads.inside(currents)
         # Columns of their own scale are driven in proportion to it.
-        relative = self._relative_units(driven) if self._by_column else None
+        relative = self._prepared.relative_units(driven) if self._by_column else None
         voltages = driven if relative is None else driven * relative
         scale = self._full_scale(port, voltages)
         voltages = port.drive(voltages, scale, signed=signed)
         driven = voltages if relative is None else voltages / relative
         if port.by_tile:
             return self.reads.outside_rows(self._transposed_by_tile(driven, scale, port))
-        rows = self.reads.transposed(driven, self._get("transposed", self._summed))
-        if (arrays := self._noise()) is not None:
+        rows = self.reads.transposed(driven, self._prepared.summed("transposed"))
+        if (arrays := self._prepared.noise()) is not None:
             variance = arrays.of_rows(rows, driven, scale)
             self._add(rows, variance, self.reads.outside_rows, noise)
         return self.reads.outside_rows(rows)
@@ -224,12 +232,12 @@ class CrossbarStorage(WeightStorage):
 
     def _forward_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.column_tiles
-        partial = self.reads.forward_tiles(driven, self._get("forward blocks", self._blocks))
-        noise = self._noise()
+        partial = self.reads.forward_tiles(driven, self._prepared.blocks("forward"))
+        noise = self._prepared.noise()
         if noise is not None:
             noise.add_to_column_tiles(partial, driven, scale, self.source)
-        number = self._number("forward", scale)
-        tile = self._index("columns", self.reads.column_tile_of_columns)
+        number = self._prepared.number("forward", scale)
+        tile = self._prepared.index("columns", self.reads.column_tile_of_columns)
         if port.calibrating:
             port.record(largest_by_tile(partial.abs() / number, tile, tiles), scale)
         step, bits = None, port.adc_bits
@@ -237,22 +245,24 @@ class CrossbarStorage(WeightStorage):
             largest = partial.abs().amax(0, keepdim=True) / number
             step = code_step(largest_by_tile(largest, tile, tiles)[0][:, tile], number, bits)
         elif bits is not None:
-            step = self._step(port, scale, lambda: port.adc_full_scale()[:, tile], number)
+            step = self._prepared.step(port, scale, lambda: port.adc_full_scale()[:, tile], number)
         return self.reads.gather(digitise(partial, port, step, number, self.source), driven)
 
     def _transposed_by_tile(self, driven: Tensor, scale: float | Tensor, port: Port) -> Tensor:
         tiles = self.matrix.tiling.row_tiles
-        samples, blocks = self.reads.samples(driven), self._get("transposed blocks", self._blocks)
-        noise = self._noise()
-        number = self._number("transposed", scale)
-        tile = self._index("rows", self.reads.row_tile_of_piece_rows)
+        samples, blocks = self.reads.samples(driven), self._prepared.blocks("transposed")
+        noise = self._prepared.noise()
+        number = self._prepared.number("transposed", scale)
+        tile = self._prepared.index("rows", self.reads.row_tile_of_piece_rows)
         step, bits = None, port.adc_bits
         if bits is not None and port.adc_range == "ideal":
             peaks = [self.reads.transposed_tiles(samples, b).abs().amax(0) for b in blocks]
             largest = torch.stack(peaks).amax(0, keepdim=True) / number
             step = code_step(largest_by_tile(largest, tile, tiles)[0][:, tile], number, bits)
         elif bits is not None:
-            step = self._step(port, scale, lambda: port.adc_full_scale().T[:, tile], number)
+            step = self._prepared.step(
+                port, scale, lambda: port.adc_full_scale().T[:, tile], number
+            )
 
         def pieces() -> Iterator[Tensor]:
             for piece, block in enumerate(blocks):
@@ -266,84 +276,15 @@ class CrossbarStorage(WeightStorage):
 
         return self.reads.fold(pieces(), driven)
 
-    # --- What reads need, made once per programming --------------------------------------------
-
-    def _port(self, direction: str, delta: bool) -> Port:
-        return self._port_of[direction, delta]
-
-    def _effective(self, name: str) -> Tensor:
-        matrix = self.matrix
-        return matrix.forward_matrix if name.startswith("forward") else matrix.transposed_matrix
-
-    def _summed(self, name: str) -> Tensor:
-        return self.reads.weight(self._effective(name))
-
-    def _blocks(self, name: str) -> Tensor:
-        if name.startswith("forward"):
-            return self.reads.forward_blocks(self._effective(name))
-        return self.reads.transposed_blocks(self._effective(name))
-
-    def _get(self, name: str, make: Callable[[str], Tensor]) -> Tensor:
-        held = self._prepared.get(name)
-        if held is None:
-            held = self._prepared[name] = make(name)
-        assert isinstance(held, Tensor)
-        return held
-
-    def _held(self, key: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        held = self._prepared.get(key)
-        if held is None:
-            held = self._prepared[key] = make()
-        assert isinstance(held, Tensor)
-        return held
-
     def _full_scale(self, port: Port, driven: Tensor) -> float | Tensor:
         """Full scale of what is driven; 1 where nothing depends on it."""
-        if port.converters is None and ((noise := self._noise()) is None or not noise.scaled):
+        if port.converters is None and (
+            (noise := self._prepared.noise()) is None or not noise.scaled
+        ):
             return 1.0
         return port.full_scale(driven)
 
-    def _number(self, direction: str, scale: float | Tensor) -> Tensor:
-        """Number per ampere of every line, driven at a full scale."""
-
-        def make() -> Tensor:
-            matrix = self.matrix
-            units = matrix.units if direction == "forward" else matrix.largest_unit
-            return units * matrix.compensation * (scale / self._volt)
-
-        return make() if isinstance(scale, Tensor) else self._held((direction, scale), make)
-
-    def _step(
-        self,
-        port: Port,
-        scale: float | Tensor,
-        full_scale: Callable[[], Tensor],
-        number: Tensor,
-    ) -> Step:
-        """One code of every line's ADC of fixed range."""
-        bits, key = port.adc_bits, (port, port.ranges.calibrations, scale)
-        assert bits is not None
-        held = None if isinstance(scale, Tensor) else self._prepared.get(key)
-        if held is None:
-            held = code_step(full_scale(), number, bits)
-            if not isinstance(scale, Tensor):
-                self._prepared[key] = held
-        assert isinstance(held, Step)
-        return held
-
-    def _index(self, name: str, make: Callable[[], list[int]]) -> Tensor:
-        return self._get(name, lambda _: torch.tensor(make(), device=self.weight.device))
-
-    def _relative_units(self, driven: Tensor) -> Tensor:
-        relative = self.matrix.units / self.matrix.largest_unit
-        return relative.view(-1, *(1,) * (driven.dim() - 2))
-
-    def _noise(self) -> ReadNoise | None:
-        held = self._prepared.get("noise")
-        if held is None:
-            held = self._prepared["noise"] = ReadNoise(self.matrix, self.reads, self._volt)
-        assert isinstance(held, ReadNoise)
-        return None if held.silent else held
+    # --- Moving and saving ---------------------------------------------------------------------
 
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]

@@ -22,6 +22,8 @@ from neurosim_ep.devices.programming import polynomial
 BOLTZMANN_EV_PER_KELVIN = 8.617333262e-5
 _LONGEST_TIME_S = 1e300
 
+Time = float | Tensor
+
 Polynomials = Annotated[tuple[Numbers, ...], BeforeValidator(as_tuple)]
 
 
@@ -51,32 +53,35 @@ class DriftTable(CardTable):
         return self._coefficient(g0, normal.to(g0.device))
 
     def at(
-        self, g0: Tensor, coefficient: Tensor, time_s: float, temperature_kelvin: float
+        self, g0: Tensor, coefficient: Tensor, time_s: Time, temperature_kelvin: float
     ) -> Tensor:
         """Conductance at a time after programming; ``g0`` itself at time 0.
 
         Args:
             g0: programmed conductances in siemens.
             coefficient: what `draw` gave, of the same shape.
-            time_s: since programming.
+            time_s: since programming, of all devices or of each (float64, of the shape).
             temperature_kelvin: of the devices.
 
         Returns:
             conductances in siemens, of the shape; never negative.
         """
-        if time_s == 0.0:
+        if not isinstance(time_s, Tensor) and time_s == 0.0:
             return g0
         if self.activation_energy_ev is not None:
             inverse = 1.0 / self.reference_temperature_kelvin - 1.0 / temperature_kelvin
             exponent = self.activation_energy_ev / BOLTZMANN_EV_PER_KELVIN * inverse
             # Bounded, so that absurd cards meet the end of time and not an overflow.
-            time_s = min(time_s * math.exp(min(exponent, 600.0)), _LONGEST_TIME_S)
+            time_s = time_s * math.exp(min(exponent, 600.0))
+        if isinstance(time_s, Tensor):
+            aged = self._after(g0, coefficient, time_s.clamp(max=_LONGEST_TIME_S)).clamp_(min=0.0)
+            return torch.where(time_s > 0.0, aged, g0)
         return self._after(g0, coefficient, min(time_s, _LONGEST_TIME_S)).clamp_(min=0.0)
 
     def _coefficient(self, g0: Tensor, normal: Tensor) -> Tensor:
         return normal
 
-    def _after(self, g0: Tensor, coefficient: Tensor, time_s: float) -> Tensor:
+    def _after(self, g0: Tensor, coefficient: Tensor, time_s: Time) -> Tensor:
         raise NotImplementedError
 
 
@@ -129,7 +134,10 @@ class PowerLaw(DriftTable):
         sigma = sigma.clamp_(self.sigma_low, self.sigma_high)
         return sigma.mul_(normal).add_(mu.clamp_(self.mean_low, self.mean_high)).abs_()
 
-    def _after(self, g0: Tensor, coefficient: Tensor, time_s: float) -> Tensor:
+    def _after(self, g0: Tensor, coefficient: Tensor, time_s: Time) -> Tensor:
+        if isinstance(time_s, Tensor):
+            logarithm = torch.log1p(time_s / self.start_s).to(g0.dtype)
+            return g0 * torch.exp(coefficient * -logarithm)
         return g0 * torch.exp(coefficient * -math.log1p(time_s / self.start_s))
 
 
@@ -151,9 +159,15 @@ class Logarithmic(DriftTable):
     sigma_slope_siemens: NonNegative
     sigma_offset_siemens: NonNegative
 
-    def _after(self, g0: Tensor, coefficient: Tensor, time_s: float) -> Tensor:
-        logarithm = math.log(max(time_s, 1.0))
-        sigma = self.sigma_slope_siemens * logarithm + self.sigma_offset_siemens * min(time_s, 1.0)
+    def _after(self, g0: Tensor, coefficient: Tensor, time_s: Time) -> Tensor:
+        logarithm: float | Tensor
+        begun: float | Tensor
+        if isinstance(time_s, Tensor):
+            logarithm = time_s.clamp(min=1.0).log().to(g0.dtype)
+            begun = time_s.clamp(max=1.0).to(g0.dtype)
+        else:
+            logarithm, begun = math.log(max(time_s, 1.0)), min(time_s, 1.0)
+        sigma = self.sigma_slope_siemens * logarithm + self.sigma_offset_siemens * begun
         return g0 + (coefficient * sigma + self.mean_slope_siemens * logarithm)
 
 
@@ -173,8 +187,12 @@ class Retention(DriftTable):
     time_constant_s: Positive
     time_constant_sigma_log: NonNegative = 0.0
 
-    def _after(self, g0: Tensor, coefficient: Tensor, time_s: float) -> Tensor:
-        logarithm = math.log(time_s) - math.log(self.time_constant_s)
+    def _after(self, g0: Tensor, coefficient: Tensor, time_s: Time) -> Tensor:
+        # Of tensors minus infinity where no time has passed, and nothing is lost.
+        passed = time_s.log() if isinstance(time_s, Tensor) else math.log(time_s)
+        logarithm = passed - math.log(self.time_constant_s)
+        if isinstance(logarithm, Tensor):
+            logarithm = logarithm.to(g0.dtype)
         lived = torch.exp(logarithm - coefficient * self.time_constant_sigma_log)
         # The share that is lost is exact for short times, and 0 leaves g0 as it is.
         return g0 + (self.rest_siemens - g0) * -torch.expm1(-lived)
@@ -212,7 +230,7 @@ class Relaxation(DriftTable):
             raise ValueError(problem("coefficients_siemens", rows, allowed))
         return self
 
-    def _after(self, g0: Tensor, coefficient: Tensor, time_s: float) -> Tensor:
+    def _after(self, g0: Tensor, coefficient: Tensor, time_s: Time) -> Tensor:
         x = g0 / self.reference_siemens
         first = self._sigma(0, x)
         growth = self._interpolated(x, self.times_s[0] + time_s).square_().sub_(first.square_())
@@ -221,7 +239,15 @@ class Relaxation(DriftTable):
     def _sigma(self, index: int, x: Tensor) -> Tensor:
         return polynomial(x, self.coefficients_siemens[index]).clamp_(min=0.0)
 
-    def _interpolated(self, x: Tensor, time_s: float) -> Tensor:
+    def _interpolated(self, x: Tensor, time_s: Time) -> Tensor:
+        if isinstance(time_s, Tensor):
+            sigma = self._sigma(0, x)
+            for place, (before, after) in enumerate(itertools.pairwise(self.times_s)):
+                # 0 before this interval and 1 after it.
+                way = (time_s / before).log_().div_(math.log(after / before)).clamp_(0.0, 1.0)
+                step = self._sigma(place + 1, x) - self._sigma(place, x)
+                sigma = sigma + step.mul_(way.to(x.dtype))
+            return sigma
         later = next((i for i, t in enumerate(self.times_s) if t > time_s), None)
         if later is None:
             return self._sigma(len(self.times_s) - 1, x)

@@ -29,14 +29,14 @@ class ReadConditions:
 
     Attributes:
         programmed: conductance right after programming in siemens, of the devices' shape.
-        elapsed_s: time since programming.
+        elapsed_s: time since programming, of all or of each device (of the devices' shape).
         temperature_kelvin: of the devices.
         range_siemens: width of the nominal window.
         fluctuating: mask of the devices with telegraph noise; None where all have it.
     """
 
     programmed: Tensor
-    elapsed_s: float
+    elapsed_s: float | Tensor
     temperature_kelvin: float
     range_siemens: float
     fluctuating: Tensor | None = None
@@ -237,6 +237,8 @@ def read_variance(terms: tuple[ReadNoise, ...], g: Tensor, at: ReadConditions) -
     return ReadVariance(*sums)
 
 
-def _logarithm_since(time_s: float, read_time_s: float) -> float:
+def _logarithm_since(time_s: float | Tensor, read_time_s: float) -> float | Tensor:
     """``ln((t + t_read) / (2 t_read))``, 0 before t_read."""
+    if isinstance(time_s, Tensor):
+        return torch.log(time_s + read_time_s).sub_(math.log(2.0 * read_time_s)).clamp_(min=0.0)
     return max(0.0, math.log(time_s + read_time_s) - math.log(2.0 * read_time_s))

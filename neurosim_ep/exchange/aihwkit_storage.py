@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,12 @@ import torch
 from torch import Tensor
 
 from neurosim_ep._toml_text import problem
+from neurosim_ep.crossbar.hosted import HostedNetwork
 from neurosim_ep.exchange.aihwkit_tile import Tile, TrainReport, nominal_window
 from neurosim_ep.models import (
     Edge,
     Geometry,
     HopfieldNetwork,
-    Layer,
     NoiseSum,
     WeightStorage,
     as_complex,
@@ -172,7 +171,7 @@ class AihwkitStorage(WeightStorage):
         return f"{self.geometry!r}, {self.tile!r}, scale={self.scale:g}"
 
 
-class AihwkitNetwork(HopfieldNetwork):
+class AihwkitNetwork(HostedNetwork):
     """A Hopfield network whose weights live on aihwkit tiles; made by `map_to_aihwkit`.
 
     Biases, activations, pooling and identity edges stay digital and exact.
@@ -187,29 +186,20 @@ class AihwkitNetwork(HopfieldNetwork):
     def __init__(
         self, network: HopfieldNetwork, rpu_config: Any, *, seed: int, window_fraction: float
     ) -> None:
-        layers = [Layer(layer.shape, copy.deepcopy(layer.activation)) for layer in network.layers]
-        edges = [Edge(edge.pre, edge.post, edge.geometry) for edge in network.edge_list()]
-        super().__init__(layers, edges)
-        first = network.biases[0]
-        self.to(first.device, first.dtype)
-        window = nominal_window(rpu_config)
-        with torch.no_grad():
-            for mine, theirs in zip(self.biases, network.biases, strict=True):
-                mine.copy_(theirs)
-            for number, (edge, source) in enumerate(zip(edges, network.edge_list(), strict=True)):
-                if not isinstance(source.storage, WeightStorage):
-                    continue
-                storage = AihwkitStorage(
-                    edge.geometry,
-                    rpu_config,
-                    seed=derive_seed(seed, "edge", number),
-                    window=window,
-                    window_fraction=window_fraction,
-                    dtype=first.dtype,
-                    where=first.device,
-                )
-                storage.weight.copy_(source.storage.weight)
-                edge.storage = storage
+        first, window = network.biases[0], nominal_window(rpu_config)
+
+        def storage(number: int, edge: Edge) -> AihwkitStorage:
+            return AihwkitStorage(
+                edge.geometry,
+                rpu_config,
+                seed=derive_seed(seed, "edge", number),
+                window=window,
+                window_fraction=window_fraction,
+                dtype=first.dtype,
+                where=first.device,
+            )
+
+        super().__init__(network, storage)
         self.program(rescale=True)
 
     @property
@@ -224,11 +214,7 @@ class AihwkitNetwork(HopfieldNetwork):
         Raises:
             ValueError: if a weight is not finite; nothing is written then.
         """
-        for number, weight in enumerate(self.weights):
-            if not bool(weight.isfinite().all()):
-                raise ValueError(
-                    f"weights[{number}]: NaN or infinity is not allowed; must be finite"
-                )
+        self.check_finite()
         for storage in self.storages:
             storage.program(rescale=rescale)
 

@@ -6,6 +6,8 @@ A file holds the cards as the TOML texts that load back, the network's graph in 
 
 - ``programmed_siemens`` and ``conductance_siemens`` (planes, rows, columns): right after the last
   programming or pulse, and at present;
+- ``age_s``, likewise, only where it differs between devices: time since each was programmed or
+  pulsed;
 - ``weight_per_siemens`` (columns,) and the attribute ``compensation``: a weight is their product
   with the difference that the attribute ``weight`` names;
 - ``forward_weight`` and ``transposed_weight`` (rows, columns): what reads see, wires included;
@@ -60,6 +62,8 @@ class MatrixConductances:
         tiling: how the matrix is cut into arrays.
         forward_weight, transposed_weight: what reads see (rows, columns).
         attributes: geometry, layers, and what rows and columns stand for.
+        age_s: time since each device was programmed or pulsed (planes, rows, columns), float64;
+            None where it is the attribute ``elapsed_s`` for all of them.
     """
 
     name: str
@@ -71,6 +75,7 @@ class MatrixConductances:
     forward_weight: Tensor
     transposed_weight: Tensor
     attributes: dict[str, str | int | float]
+    age_s: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +85,7 @@ class ChipConductances:
     Attributes:
         device_card, array_card: of the hardware.
         seed: of the chip.
-        elapsed_s: time since the devices were programmed or pulsed.
+        elapsed_s: time since any of the devices was programmed or pulsed.
         matrices: edges in edge order, then bias rows.
         biases: of every free layer, as settling adds them, by layer.
         network: layers and edges in words.
@@ -165,6 +170,10 @@ def _write_devices(group: h5py.Group, matrix: CrossbarMatrix) -> None:
         group.create_dataset(name, data=numpy_of(values), compression="gzip", shuffle=True)
         group[name].attrs["unit"] = "siemens"
         label_axes(group[name], "plane", "row", "column")
+    if isinstance(ages := devices.age_s, Tensor):
+        group.create_dataset("age_s", data=numpy_of(ages), compression="gzip", shuffle=True)
+        group["age_s"].attrs["unit"] = "second"
+        label_axes(group["age_s"], "plane", "row", "column")
     for name, values in (
         ("forward_weight", matrix.forward_matrix),
         ("transposed_weight", matrix.transposed_matrix),
@@ -214,6 +223,7 @@ def _matrix(file: Hdf5Reader, group: str, mapping: str) -> MatrixConductances:
         if found.tolist() != _boundaries(getattr(tiling, f"{side}_ranges")):
             raise file.problem(f"{group}/{side}_boundaries do not fit the tiles' sizes")
     devices, weights = device_shape(tiling, mapping), (tiling.rows, tiling.columns)
+    aged = "age_s" in file.names(group)
     return MatrixConductances(
         name=file.text(group, "name"),
         programmed_siemens=_floats(file, f"{group}/programmed_siemens", devices),
@@ -224,6 +234,7 @@ def _matrix(file: Hdf5Reader, group: str, mapping: str) -> MatrixConductances:
         forward_weight=_floats(file, f"{group}/forward_weight", weights),
         transposed_weight=_floats(file, f"{group}/transposed_weight", weights),
         attributes=file.attributes(group),
+        age_s=_floats(file, f"{group}/age_s", devices) if aged else None,
     )
 
 

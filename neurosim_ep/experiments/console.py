@@ -111,7 +111,11 @@ class RunDisplay:
     def _once(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            self._console.print(f"warning: {message}", style="yellow", soft_wrap=True)
+            self.warn(message)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self._console.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
 class TrialDisplay:

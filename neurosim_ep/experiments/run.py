@@ -15,6 +15,7 @@ from neurosim_ep.config import Recipe
 from neurosim_ep.experiments.build import Experiment, build
 from neurosim_ep.experiments.console import RunDisplay
 from neurosim_ep.experiments.on_chip.building import load_cards
+from neurosim_ep.experiments.on_chip.coarseness import explained
 from neurosim_ep.experiments.on_chip.records import OnChipRecords
 from neurosim_ep.experiments.run_folder import RunFolder, epoch_row
 from neurosim_ep.learning import (
@@ -100,7 +101,13 @@ def run(
         records.begin(started)
     try:
         with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
+            for line in records.warnings if records is not None else ():
+                display.warn(line)
             _train(experiment, files, history, display, records)
+    except ValueError as error:
+        if isinstance(updates, OnChipUpdates):
+            raise ValueError(explained(str(error), recipe, updates)) from error
+        raise
     finally:
         if records is not None:
             records.close()

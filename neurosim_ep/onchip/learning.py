@@ -104,6 +104,15 @@ class OnChipUpdates:
         renew_interval: pairs that can only be pulsed up are renewed after every so many updates.
         renew_fraction: of the window, above which a device is renewed.
         on_pulses: is told the pulses of every target.
+
+    Attributes:
+        targets: what the rule moves.
+        initial_spreads: standard deviation of each target's weights before the first update.
+        initial_steps: largest mean change of each target's weights by one increment, likewise; 0
+            where the rule does not pulse.
+
+    Raises:
+        ValueError: if the rule cannot move these devices.
     """
 
     def __init__(
@@ -126,10 +135,15 @@ class OnChipUpdates:
         device = method.model.biases[0].device
         self.uses = [LineUse.none(device) for _ in self.targets]
         self.updates = self.images = self.renewed = 0
-        if self.rule.pulsed:
-            for target in self.targets:
-                _ = target.step  # refuses cards without a pulse response now, not after a batch
+        # Of the digital weights that the devices were first programmed to, and of their pulses.
+        weights = [target.parameter.detach().double() for target in self.targets]
+        self.initial_spreads = [float(weight.std(correction=0)) for weight in weights]
+        self.initial_steps = [self._step_of(target) for target in self.targets]
         self.rule.attach(self.targets)
+
+    def _step_of(self, target: Target) -> float:
+        """Largest mean change of a weight by one increment; 0 where nothing is pulsed."""
+        return float(target.storage.matrix.weight_step.max()) if self.rule.pulsed else 0.0
 
     @torch.no_grad()
     def step(self) -> None:
@@ -167,7 +181,7 @@ class OnChipUpdates:
             )
         if self.image_time_s:
             seconds = self.image_time_s * len(contrast.cost)
-            chip.advance_time(seconds)
+            chip.advance_time(seconds, solve_wires=False)
             self.rule.advance_time(seconds)
         chip.read_bias_rows()
 
@@ -181,10 +195,11 @@ class OnChipUpdates:
         scaling = [
             {
                 "target": target.name,
-                "weight_step": float(target.storage.matrix.weight_step.max()),
+                "weight_step": self._step_of(target),
                 "largest_weight": float(target.storage.matrix.largest_weight.max()),
+                "initial_weight_spread": spread,
             }
-            for target in self.targets
+            for target, spread in zip(self.targets, self.initial_spreads, strict=True)
             if self.rule.pulsed
         ]
         return {

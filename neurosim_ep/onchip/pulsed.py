@@ -2,6 +2,7 @@
 
 import torch
 
+from neurosim_ep.crossbar import CrossbarMatrix
 from neurosim_ep.learning import Form, Product
 from neurosim_ep.onchip.rule import Rule, Update
 from neurosim_ep.onchip.targets import Target, target_products
@@ -43,7 +44,15 @@ def product_counts(
     rate: float,
     trains: Trains,
     generator: torch.Generator,
+    matrix: CrossbarMatrix | None = None,
 ) -> Counts:
-    """Pulses of all products of a target, whose sum times the rate is the wanted change."""
-    factors = [(pre, target.demand(post, rate)) for pre, post in products]
+    """Pulses of all products of a target, whose sum times the rate is the wanted change.
+
+    Args:
+        target: gives the geometry.
+        products, rate, trains: what is sent, and how.
+        generator: of the trains.
+        matrix: whose devices are pulsed, as in `Target.demand`.
+    """
+    factors = [(pre, target.demand(post, rate, matrix)) for pre, post in products]
     return summed_counts(target.geometry, factors, trains, generator)

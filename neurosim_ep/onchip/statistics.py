@@ -45,11 +45,13 @@ class EnduranceUse:
         mean_fraction, maximum_fraction: pulses over the card's endurance; above 1 where a device
             has got more than it stands.
         worn_fraction: share of devices that have got as many pulses as they stand, or more.
+        before_fraction: part of `mean_fraction` that went before learning.
     """
 
     mean_fraction: float
     maximum_fraction: float
     worn_fraction: float
+    before_fraction: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,14 @@ class ChipStatistics:
         images: trained on so far.
         edges: one entry per edge on arrays, then per bias row.
         total: of all their devices.
+        pulses_before: that every device got before learning, as Tiki-Taka's fast arrays do; they
+            use up endurance, but are not among the `PulseCounts`.
     """
 
     images: int
     edges: tuple[DeviceStatistics, ...]
     total: DeviceStatistics
+    pulses_before: int = 0
 
     def as_record(self) -> dict[str, Any]:
         """Plain numbers, lists and tables, as they go into JSON."""
@@ -164,6 +169,7 @@ def array_statistics(
     *,
     images: int,
     start: Mapping[str, SymmetryOffset] | None = None,
+    pulses_before: int = 0,
 ) -> ChipStatistics:
     """Statistics of any matrices of one device card, such as the fast arrays of Tiki-Taka.
 
@@ -171,6 +177,7 @@ def array_statistics(
         matrices: by name, at least one.
         images: training images so far, at least 1.
         start: of `symmetry_offsets` before the first update; None leaves the drift out.
+        pulses_before: that every trained device got before learning.
 
     Raises:
         ValueError: for less than one image, no matrices, or a start of other matrices.
@@ -185,11 +192,11 @@ def array_statistics(
         raise ValueError(problem("start", sorted(start), f"the offsets of {', '.join(names)}"))
     everything = TrainedDevices.together(list(found.values()))
     edges = [
-        _statistics(name, devices, images, start[name] if start else None)
+        _statistics(name, devices, images, start[name] if start else None, pulses_before)
         for name, devices in found.items()
     ]
-    total = _statistics("all", everything, images, start["all"] if start else None)
-    return ChipStatistics(images, tuple(edges), total)
+    total = _statistics("all", everything, images, start["all"] if start else None, pulses_before)
+    return ChipStatistics(images, tuple(edges), total, pulses_before)
 
 
 def _matrices(chip: CrossbarNetwork) -> dict[str, CrossbarMatrix]:
@@ -197,15 +204,15 @@ def _matrices(chip: CrossbarNetwork) -> dict[str, CrossbarMatrix]:
 
 
 def _statistics(
-    name: str, devices: TrainedDevices, images: int, start: SymmetryOffset | None
+    name: str, devices: TrainedDevices, images: int, start: SymmetryOffset | None, before: int
 ) -> DeviceStatistics:
     now = devices.symmetry_offset() if start is not None else None
     at_upper, at_lower = _at_bounds(devices)
     return DeviceStatistics(
         name=name,
         devices=devices.state.numel(),
-        pulses=_pulses(devices, images),
-        endurance=_endurance(devices),
+        pulses=_pulses(devices, images, before),
+        endurance=_endurance(devices, before),
         at_upper_fraction=at_upper,
         at_lower_fraction=at_lower,
         stuck_fraction=mean_of(~devices.working),
@@ -214,10 +221,10 @@ def _statistics(
     )
 
 
-def _pulses(devices: TrainedDevices, images: int) -> PulseCounts | None:
-    pulses = devices.pulses
-    if pulses is None:
+def _pulses(devices: TrainedDevices, images: int, before: int) -> PulseCounts | None:
+    if devices.pulses is None:
         return None
+    pulses = devices.pulses - before
     moved, ordered = pulses[pulses > 0], pulses.sort().values
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     # frexp is exact for whole numbers, where a logarithm may round across an edge.
@@ -235,12 +242,13 @@ def _pulses(devices: TrainedDevices, images: int) -> PulseCounts | None:
     )
 
 
-def _endurance(devices: TrainedDevices) -> EnduranceUse | None:
+def _endurance(devices: TrainedDevices, before: int) -> EnduranceUse | None:
     endurance, pulses = devices.card.endurance, devices.pulses
     if endurance is None or pulses is None:
         return None
     used = pulses.double() / endurance.pulses
-    return EnduranceUse(mean_of(used), float(used.max()), mean_of(used >= 1.0))
+    earlier = before / endurance.pulses
+    return EnduranceUse(mean_of(used), float(used.max()), mean_of(used >= 1.0), earlier)
 
 
 def _at_bounds(devices: TrainedDevices) -> tuple[float | None, float | None]:

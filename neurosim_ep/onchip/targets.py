@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from neurosim_ep.crossbar import BiasRow, CrossbarNetwork, CrossbarStorage
+from neurosim_ep.crossbar import BiasRow, CrossbarMatrix, CrossbarNetwork, CrossbarStorage
 from neurosim_ep.learning import Contrast, Form, Product, bias_factors, edge_products
 from neurosim_ep.models import Geometry
 
@@ -38,9 +38,15 @@ class Target:
         step = self.storage.matrix.weight_step
         return self.geometry.from_matrix(step.expand(self.storage.matrix.tiling.rows, -1))
 
-    def demand(self, post: Tensor, rate: float) -> Tensor:
-        """A post factor (N, *linear_shape) in pulses per unit of the pre factor."""
-        scale = rate / self.storage.matrix.weight_step
+    def demand(self, post: Tensor, rate: float, matrix: CrossbarMatrix | None = None) -> Tensor:
+        """A post factor (N, *linear_shape) in pulses per unit of the pre factor.
+
+        Args:
+            post: the factor.
+            rate: learning rate.
+            matrix: whose devices are pulsed; the target's own where None.
+        """
+        scale = rate / (matrix or self.storage.matrix).weight_step
         # A column is a channel, or one unit where a dense edge leads to a layer of channels.
         shape = self.geometry.linear_shape
         units = len(scale) == math.prod(shape)

@@ -145,9 +145,9 @@ class TikiTaka(Rule):
         products = target_products(update.chip, update.contrast, self.form)
         for place, (target, pairs) in enumerate(zip(update.targets, products, strict=True)):
             fast, rate = self.fast[place], self.fast_rates[place]
-            counts = product_counts(
-                target, pairs, rate, self.trains, update.generator("trains", place)
-            )
+            # Compensated drift makes a step of either array worth something else.
+            generator = update.generator("trains", place)
+            counts = product_counts(target, pairs, rate, self.trains, generator, fast.matrix)
             fast.matrix.pulse(*_chopped(target, counts, fast.chopper))
             fast.use = fast.use + counts.use
             increments = self._transfer(fast, target, update, place)
@@ -185,16 +185,22 @@ class TikiTaka(Rule):
     def advance_time(self, seconds: float) -> None:
         """Let the fast arrays age."""
         for fast in self.fast:
-            fast.matrix.advance_time(seconds)
+            fast.matrix.advance_time(seconds, solve_wires=False)
+
+    @property
+    def pulses_before(self) -> int:
+        """Pulses that every fast device got before learning, up and down together."""
+        return 2 * self.symmetrising_pulses
 
     def record(self) -> dict[str, Any]:
-        """Pulses on the fast arrays' devices, mean and most, without the symmetrising ones."""
+        """Pulses on the fast arrays' devices, the symmetrising ones by themselves."""
         counts = [(f.matrix.devices.pulse_count, f.matrix.tiling.columns) for f in self.fast]
         # With offset columns, the reference devices come last.
         moved = [count[..., :columns].double() for count, columns in counts if count is not None]
         total = sum(count.numel() for count in moved)
-        start = 2 * self.symmetrising_pulses
+        start = self.pulses_before
         return {
+            "symmetrising_pulses_per_device": start,
             "fast_pulses_mean": sum(float(count.sum()) for count in moved) / max(total, 1) - start,
             "fast_pulses_max": max((float(count.max()) for count in moved), default=0.0) - start,
             "fast_learning_rates": self.fast_rates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from neurosim_ep.crossbar import BiasRow, CrossbarNetwork, load_array_card, map_to_crossbar
+from neurosim_ep.crossbar.cost import network_area
 from neurosim_ep.devices import load_device_card
 from neurosim_ep.models import (
     Convolution,
@@ -222,3 +224,115 @@ def test_a_state_dict_brings_rows_and_biases() -> None:
     assert torch.equal(one.biases[0], other.biases[0])
     images = torch.rand(2, 1, 2, 3, generator=torch.Generator().manual_seed(0)).double()
     assert torch.equal(settle(one, images).output, settle(other, images).output)
+
+
+# --- Read noise --------------------------------------------------------------------------------
+
+TERMS = [
+    {"model": "lumped", "sigma_relative": 0.1},
+    {"model": "shot", "bandwidth_hz": 1e12},
+    {"model": "thermal", "bandwidth_hz": 1e12},
+]
+BY_TILE = {"forward": {"adc_noise_ampere": 1e-20, "dac_range": "ideal"}}
+EDGES = {
+    "dense": Dense((5,), (3,)),
+    "convolution": Convolution((2, 3, 3), 3, kernel=3, stride=2, padding=1),
+}
+
+
+def with_row(geometry: Any, card: Any, array: Any, bias: Any) -> Any:
+    """Arrays of one edge with a bias row, both of noisy devices."""
+    layers = [Layer(geometry.pre_shape), Layer(geometry.post_shape, ReLUAlpha(2.0))]
+    made = HopfieldNetwork(layers, [Edge(0, 1, geometry)]).double()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        made.weights[0].copy_(torch.randn(made.weights[0].shape, generator=generator))
+        made.biases[0].copy_(exact(bias))
+    return map_to_crossbar(made, card, array, bias_rows=True)
+
+
+@pytest.mark.parametrize("delta", [False, True], ids=["full", "delta"])
+@pytest.mark.parametrize("tables", [{}, BY_TILE], ids=["summed", "by tile"])
+@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("geometry", EDGES.values(), ids=EDGES)
+def test_a_row_is_as_noisy_as_devices_that_draw_one_by_one(
+    geometry: Any, mapping: str, tables: Any, delta: bool, device, array, simulate, same_statistics
+) -> None:
+    card = device(read_noise=TERMS)
+    chip = with_row(geometry, card, array(64, 2, mapping, **tables), [0.7, -0.4, 0.2])
+    storage, row, draws = chip.storages[0], chip.bias_rows[1], 8000
+    # Images have no bound: full scale is a read's largest value, here 1 (nothing rounds it).
+    driven = torch.linspace(0.1, 1.0, torch.zeros(geometry.pre_shape).numel(), dtype=torch.float64)
+    driven = driven.view(1, *geometry.pre_shape)
+    found = storage.forward_read(
+        driven.expand(draws, *geometry.pre_shape).contiguous(), delta=delta
+    )
+    wanted = simulate(storage, TERMS, driven, "forward", draws=draws, full_scale=1.0, seed=3)
+    # One device per column (and reference), driven by 1: at every position anew.
+    positions = found[0, 0].numel()
+    of_row = SimpleNamespace(geometry=row.geometry, matrix=row.matrix, array=storage.array)
+    one = torch.full((1, 1), 0.0 if delta else 1.0, dtype=torch.float64)
+    noise = simulate(of_row, TERMS, one, "forward", draws=draws * positions, full_scale=1.0, seed=4)
+    noise = noise - (0.0 if delta else row.value)
+    wanted = wanted + noise.view(draws, positions, 3).transpose(1, 2).reshape(wanted.shape)
+    same_statistics(found, wanted)
+    assert float(noise.var()) > (0.001 if delta else 0.02) * float(found.var(0).mean())
+
+
+def test_a_row_is_silent_in_transposed_reads_and_without_noise(device, array) -> None:
+    driven = torch.ones(2000, 3, dtype=torch.float64)
+    chip = with_row(EDGES["dense"], device(read_noise=TERMS), array(8, 8), [0.7, -0.4, 0.2])
+    plain = map_to_crossbar(chip, device(read_noise=TERMS), array(8, 8))
+    found = [each.storages[0].transposed_read(driven).var(0) for each in (chip, plain)]
+    torch.testing.assert_close(*found, rtol=0.2, atol=0.0)
+    quiet = with_row(EDGES["dense"], device(), array(8, 8), [0.7, -0.4, 0.2])
+    read = quiet.storages[0].forward_read(torch.zeros(2, 5, dtype=torch.float64))
+    assert not read.any()
+
+
+def test_noise_of_a_row_reaches_the_states(device, array) -> None:
+    """Silent inputs: what varies comes from the row alone, drawn for every image and iteration."""
+    chip = with_row(EDGES["dense"], device(read_noise=TERMS[:1]), array(8, 8), [0.7, 0.4, 0.2])
+    # The first phase's input current is read once.
+    output = settle(chip, torch.zeros(6000, 5, dtype=torch.float64), iterations=2).output
+    row = chip.bias_rows[1]
+    plus, minus = row.matrix.devices.conductance[:, 0]
+    wanted = 0.1 * (plus.square() + minus.square()).sqrt() * row.matrix.units
+    torch.testing.assert_close(output.std(0), wanted, rtol=0.05, atol=0.0)
+    torch.testing.assert_close(output.mean(0), row.value, rtol=0.02, atol=0.0)
+
+
+# --- What it takes up --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "own"), [(5, 2), (6, 0), (4, 0), (3, 0)])
+def test_the_report_counts_rows(rows: int, own: int, device, array) -> None:
+    # Five inputs on arrays of five rows fill them; on four or three, the last has room.
+    chip = with_row(EDGES["dense"], device(), array(rows, 3), [0.7, -0.4, 0.2])
+    plain = map_to_crossbar(chip, device(), array(rows, 3))
+    found, without = chip.report, plain.report
+    assert (found.weights, found.biases) == (15, 3)
+    assert found.devices == without.devices + 6
+    assert found.attempts == without.attempts + 6 == 36
+    assert found.arrays == without.arrays + own
+    assert found.utilisation_fraction == pytest.approx(36 / (found.arrays * rows * 3))
+    with torch.no_grad():
+        chip.bias_rows[1].weight.fill_(1e3)
+    again = chip.program()
+    assert again.clipped == found.clipped + 3
+    assert again.attempts == 36
+    assert chip.report == again
+
+
+def test_the_area_counts_rows_that_do_not_fit(costly) -> None:
+    for rows, more in ((5, 1), (6, 0)):
+        card = costly(rows, 3)
+        chip = with_row(EDGES["dense"], "ideal", card, [0.7, -0.4, 0.2])
+        plain = map_to_crossbar(chip, "ideal", card)
+        (found,), (without,) = network_area(chip), network_area(plain)
+        assert found.arrays == without.arrays * (1 + more)
+        assert found.crossings == without.crossings * (1 + more)
+        assert (found.dacs, found.adcs) == (
+            without.dacs * (1 + more),
+            without.adcs * (1 + more),
+        )

@@ -137,6 +137,25 @@ def test_what_is_loaded_is_what_the_chip_holds(tmp_path: Path, dtype: torch.dtyp
             assert torch.equal(found, wanted)
 
 
+def test_clocks_that_differ_are_exported(tmp_path: Path) -> None:
+    chip, path = chip_of("pcm"), tmp_path / "chip.h5"
+    chip.advance_time(60.0)
+    one = torch.zeros_like(chip.weights[0])
+    one.view(-1)[0] = 1.0
+    chip.storages[0].pulse(one, torch.zeros_like(one))
+    chip.advance_time(5.0)
+    save_conductances(chip, path)
+    loaded = load_conductances(path)
+    ages = loaded.matrices[0].age_s
+    assert ages is not None
+    # One increment is one up pulse on G+ of devices that can only be pulsed up.
+    assert ages.shape == chip.storages[0].matrix.devices.shape
+    assert (ages == 5.0).sum() == 1
+    assert (ages == 65.0).sum() == ages.numel() - 1
+    assert float(ages[0].flatten()[0]) == 5.0
+    assert all(matrix.age_s is None for matrix in loaded.matrices[1:])
+
+
 def test_bias_rows_are_exported(tmp_path: Path) -> None:
     network, path = mlp((1, 3, 3), 4, (5,)).double(), tmp_path / "chip.h5"
     with torch.no_grad():

@@ -291,11 +291,13 @@ def test_every_seed_and_every_chip_has_its_turn() -> None:
         ),
         (
             ("--device", "pcm", "--on-chip", "--rule", "tiki_taka"),
-            r"rule: 'tiki_taka' is not allowed with 'pcm'",
+            r'^error: rule: "tiki_taka" is not allowed; must be one of digital, mixed_precision, '
+            r'pulsed, sign with device = "pcm", whose devices can only be pulsed up$',
         ),
         (
             ("--device", "bare.toml", "--on-chip", "--rule", "pulsed"),
-            r"'bare' is not allowed to learn by pulses",
+            r'^error: device: "bare" is not allowed; must be a card with a table '
+            r'\[pulse_response\] with rule = "pulsed"$',
         ),
         (
             ("--device", "ideal", "--on-chip", "--rule", "sign", "--set", "optimiser=adam"),

@@ -104,10 +104,17 @@ def test_rules_that_there_are_not(texts: list[str], line: str) -> None:
 # --- The recipe on a chip ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rule", ["digital", "mixed_precision"])
-def test_a_digital_gradient_keeps_its_optimiser(rule: str) -> None:
-    exact = load_recipe("digits")
-    recipe, changes = chip(rule=rule)
+@pytest.mark.parametrize(
+    ("rule", "fields"),
+    [
+        ("digital", ()),
+        ("mixed_precision", ("momentum=0", "nesterov=false")),
+        ("mixed_precision", ("optimiser=adam", "learning_rate=0.01")),
+    ],
+)
+def test_a_digital_gradient_keeps_its_optimiser(rule: str, fields: tuple[str, ...]) -> None:
+    exact = load_recipe("digits", fields)
+    recipe, changes = chip(*fields, rule=rule)
     assert recipe.learning == exact.learning
     assert changes == []
     assert recipe.on_chip is not None
@@ -124,6 +131,20 @@ def test_momentum_becomes_half_the_rate_that_it_comes_to(rule: str) -> None:
     assert (recipe.learning.momentum, recipe.learning.nesterov) == (0.0, False)
     assert {change.partition(" ")[0] for change in changes} == set(MOMENTUM)
     assert "learning_rate 0.02 -> 0.05" in changes
+
+
+@pytest.mark.parametrize("momentum", [0.2, 0.5, 0.9])
+def test_mixed_precision_keeps_momentum_and_comes_to_the_same_rate(momentum: float) -> None:
+    """Of all rules that pulse, lr / (1 - momentum) is the same."""
+    fields = ("learning_rate=0.02", f"momentum={momentum}", "final_learning_rate=0.002")
+    recipe, changes = chip(*fields, rule="mixed_precision")
+    plain, _ = chip(*fields, rule="sign")
+    found = recipe.learning
+    assert (found.momentum, found.nesterov) == (momentum, True)
+    assert found.learning_rate / (1.0 - momentum) == pytest.approx(plain.learning.learning_rate)
+    assert found.final_learning_rate == pytest.approx(0.1 * found.learning_rate)
+    assert f"learning_rate 0.02 -> {found.learning_rate:g}" in changes
+    assert chip(*fields, rule="digital")[0].learning.learning_rate == 0.02
 
 
 def test_all_rates_are_scaled_alike() -> None:

@@ -229,16 +229,23 @@ def misfits(folder: Path) -> dict[str, tuple[tuple[str, ...], str]]:
     device = f"on_chip.device_card={card_file(mute, folder / 'mute.toml')}"
     pcm = "on_chip.device_card=pcm"
     plain = tuple(f"learning.{field}" for field in PLAIN)
+    muted = (
+        'on_chip.device_card: "mute" is not allowed; must be a card with a table [pulse_response] '
+        "with on_chip.rule = "
+    )
+    only_up = 'with on_chip.device_card = "pcm", whose devices can only be pulsed up'
     return {
-        "no pulses": ((device, "on_chip.rule=pulsed", *plain), "device: 'mute' is not allowed"),
-        "no pulses, sign": ((device, "on_chip.rule=sign", *plain), "device: 'mute' is not allowed"),
+        "no pulses": ((device, "on_chip.rule=pulsed", *plain), f'{muted}"pulsed"'),
+        "no pulses, sign": ((device, "on_chip.rule=sign", *plain), f'{muted}"sign"'),
         "no symmetry point": (
             (pcm, "on_chip.rule=tiki_taka", *plain),
-            "rule: 'tiki_taka' is not allowed with 'pcm'",
+            'on_chip.rule: "tiki_taka" is not allowed; must be one of digital, mixed_precision, '
+            f"pulsed, sign {only_up}",
         ),
         "one device per weight": (
             (pcm, "on_chip.rule=mixed_precision", f"on_chip.array_card={offset}"),
-            "array.layout.mapping: 'offset_column' is not allowed with 'pcm'",
+            'on_chip.array_card: "ideal" is not allowed; must be a card with layout.mapping = '
+            f'"differential_pair" {only_up}',
         ),
         "no card": (
             ("on_chip.device_card=pcn", "on_chip.rule=digital"),

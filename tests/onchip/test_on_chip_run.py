@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 
 from neurosim_ep.cards import dump_card
 from neurosim_ep.config import Recipe, load_recipe
 from neurosim_ep.crossbar import load_array_card
 from neurosim_ep.devices import DeviceCard, load_device_card
 from neurosim_ep.experiments import RunFolder, evaluate_run, run
+from neurosim_ep.experiments.build import build_network
 
 SMALL = (
     "train_images=64",
@@ -100,3 +104,82 @@ def test_a_run_is_resumed_on_its_own_hardware_only(tmp_path: Path) -> None:
     run(exactly, tmp_path / "exact")
     with pytest.raises(ValueError, match=r"^on_chip\.device_card: .* is not allowed"):
         run(recipe, tmp_path / "exact", resume=True)
+
+
+def test_symmetrising_pulses_are_told_apart(tmp_path: Path) -> None:
+    rule = ("on_chip.rule=tiki_taka", "on_chip.symmetrising_pulses=400", "momentum=0")
+    chip = ("on_chip.array_card=default", "on_chip.bias=row", "nesterov=false")
+    files = RunFolder(tmp_path / "run")
+    run(load_recipe("digits", [*SMALL, *rule, *chip]), files.path)
+    record = json.loads(files.on_chip.read_text())
+    fast = record["fast_statistics"]
+    assert (fast["pulses_before"], record["statistics"]["pulses_before"]) == (800, 0)
+    assert record["symmetrising_pulses_per_device"] == 800
+    # 64 images ask for few pulses: nothing of the 800 is among them.
+    assert 0.0 < fast["total"]["pulses"]["mean"] < 50.0
+    assert fast["total"]["pulses"]["mean"] == pytest.approx(record["fast_pulses_mean"])
+    # Nor is it in what an image costs.
+    rows = record["cost"]["update"]["rows"]
+    counted = sum(r["count"] for r in rows if r["where"][:4] == "fast" and r["what"] == "pulse")
+    pulses, devices = fast["total"]["pulses"]["mean"], fast["total"]["devices"]
+    assert counted == pytest.approx(pulses * devices / record["images"])
+
+
+def test_bias_rows_are_written_and_counted(tmp_path: Path) -> None:
+    files = RunFolder(tmp_path / "run")
+    fields = ("on_chip.rule=digital", "on_chip.bias=row", "write_interval_updates=2")
+    run(load_recipe("digits", [*SMALL[:-2], "on_chip.device_card=pcm", *fields]), files.path)
+    record = json.loads(files.on_chip.read_text())
+    # 64 x 8 and 8 x 10 weights and 18 biases, two devices each, one pulse without write-verify.
+    assert record["writes"] == 2
+    assert record["write_pulses"] == 2 * 2 * (64 * 8 + 8 * 10 + 18)
+
+
+COARSE = ("on_chip.device_card=reram-array-hfo2", "on_chip.rule=mixed_precision")
+
+
+def test_coarse_pulses_are_told_at_the_start(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=400)
+    files = RunFolder(tmp_path / "run")
+    recipe = load_recipe("digits", [*SMALL, *COARSE, "learning.learning_rate=1e-9"])
+    run(recipe, files.path, console=console)
+    record = json.loads(files.on_chip.read_text())
+    (warning,) = record["warnings"]
+    assert console.file.getvalue().splitlines()[0] == f"warning: {warning}"
+    # Of the edges' steps over the standard deviation of what was written, the largest.
+    network = build_network(recipe)
+    steps = [entry["weight_step"] for entry in record["scaling"]]
+    ratios = [
+        s / float(w.detach().std(correction=0)) for s, w in zip(steps, network.weights, strict=True)
+    ]
+    worst = max(range(2), key=ratios.__getitem__)
+    assert warning.startswith(
+        f"one pulse changes a weight of edge {worst} by {steps[worst]:.2g}, {ratios[worst]:.2g} "
+    )
+    assert ratios[worst] > 1.0
+    assert "on_chip.weight_headroom (8.0 now)" in warning
+    # Finer pulses are no reason to warn.
+    fine = recipe_of()
+    run(fine, tmp_path / "fine", console=Console(file=io.StringIO()))
+    assert json.loads(RunFolder(tmp_path / "fine").on_chip.read_text())["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ((*COARSE, "weight_headroom=200"), r"one pulse changes a weight of edge \d by .* deviat"),
+        (
+            ("on_chip.rule=mixed_precision", "weight_headroom=200"),
+            "a smaller learning.learning_rate or on_chip.weight_headroom helps",
+        ),
+    ],
+)
+def test_a_run_that_runs_away_says_what_to_change(
+    invoke: Callable[..., Result], tmp_path: Path, fields: tuple[str, ...], what: str
+) -> None:
+    away = ("learning.learning_rate=30", "free_iterations=40", "activation=relu", *fields)
+    sets = [f"--set={field}" for field in (*SMALL[:3], *SMALL[4:], *away)]
+    result = invoke("train", "digits", *sets, "--out", str(tmp_path / "run"))
+    assert result.exit_code == 2
+    *_, line = result.stderr.splitlines()
+    assert re.match(rf"error: .*; the network diverges .*; on the chip {what}", line), line

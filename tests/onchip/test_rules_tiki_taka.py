@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from neurosim_ep.cards import card_from_mapping
 from neurosim_ep.crossbar import CrossbarNetwork, map_to_crossbar
-from neurosim_ep.crossbar.card import Converters
-from neurosim_ep.devices import load_device_card
+from neurosim_ep.crossbar.card import Compensation, Converters
+from neurosim_ep.devices import DeviceCard, load_device_card
 from neurosim_ep.learning import CenteredEP, Phases, Term
 from neurosim_ep.models import Dense, Edge, HopfieldNetwork, Layer, SquaredError
 from neurosim_ep.onchip import (
@@ -299,6 +301,7 @@ def test_the_record_counts_fast_pulses_without_the_first(pulse_card, layout, map
     # Of twelve weights, two get 2 pulses per update and two get 4.
     assert record["fast_pulses_mean"] == pytest.approx(3.0 * (2.0 * 2.0 + 2.0 * 4.0) / 12.0)
     assert record["fast_pulses_max"] == 12.0
+    assert record["symmetrising_pulses_per_device"] == 14
     assert record["rows_read_per_update"] == 4
     assert record["fast_learning_rates"] == [RATE]
 
@@ -316,6 +319,29 @@ def test_fast_arrays_age_with_the_chip(pulse_card, layout) -> None:
     centre = 5.5e-6
     share = ((fast.conductance - centre) / (before - centre)).flatten()
     assert 0.8 < float(share.median()) < 0.97
+
+
+def test_a_fast_array_is_pulsed_by_its_own_compensated_step(pulse_card, layout) -> None:
+    """Conductances fall to a half in the slow array alone: its steps count double there."""
+    leak = {"model": "retention", "rest_siemens": 0.0, "time_constant_s": 1.0, "source": "a test"}
+    card = pulse_card(step=STEP).model_dump() | {"drift": leak}
+    array = middle(layout).model_copy(update={"compensation": Compensation(
+        global_drift=True, source="a test"
+    )})  # fmt: skip
+    chip = chip_of(card_from_mapping(DeviceCard, card), array, WEIGHTS)
+    rule = tiki_taka("agad")
+    updates = updates_of(chip, rule)
+    fast = rule.fast[0].matrix
+    chip.advance_time(math.log(2.0))
+    assert float(chip.storages[0].matrix.compensation) == pytest.approx(2.0)
+    assert float(fast.compensation) == 1.0
+    before = fast.devices.pulse_count
+    assert before is not None
+    # Six increments of the slow array's step are twelve of the fast one's.
+    asked = send(updates, exact([1.0, 0.0, 0.0, 0.0]), exact([6.0, -3.0, 0.0]))
+    assert fast.devices.pulse_count is not None
+    assert (fast.devices.pulse_count - before)[0, 0].tolist() == [12, 6, 0]
+    torch.testing.assert_close(fast.forward_matrix, asked, rtol=1e-9, atol=1e-12)
 
 
 def test_bias_rows_have_fast_arrays_of_their_own(pulse_card, layout) -> None:

@@ -282,6 +282,29 @@ def test_any_matrices_can_be_counted() -> None:
     assert found.total.pulses.maximum == int(total.max())
 
 
+def test_pulses_before_learning_use_endurance_only() -> None:
+    chip = chip_of(device_card(CONSTANT, endurance={"pulses": 1000.0}))
+    ones = torch.ones(chip.storages[0].weight.shape)
+    chip.storages[0].pulse(400.0 * ones, 400.0 * ones)
+    ones.view(-1)[0] = 250.0
+    chip.storages[0].pulse(ones, 0.0 * ones)
+    matrices = {"fast edge 0": chip.storages[0].matrix}
+    found = array_statistics(matrices, images=10, pulses_before=800)
+    count = ones.numel()
+    assert found.pulses_before == 800
+    assert found.total.pulses is not None
+    assert found.total.pulses.maximum == 250
+    assert found.total.pulses.mean == pytest.approx((count - 1 + 250) / count)
+    assert found.total.pulses.counts[0] == 2 * (count - 1)
+    assert found.total.endurance is not None
+    assert found.total.endurance.before_fraction == pytest.approx(0.8)
+    assert found.total.endurance.mean_fraction == pytest.approx(
+        0.8 + (count - 1 + 250) / count / 1000.0
+    )
+    assert found.total.endurance.maximum_fraction == 1.05
+    assert found.total.endurance.worn_fraction == pytest.approx(1 / count)
+
+
 def test_the_record_is_json(tmp_path: object) -> None:
     chip = chip_of(device_card(CONSTANT, endurance={"pulses": 1e6}))
     start = symmetry_offsets(chip)

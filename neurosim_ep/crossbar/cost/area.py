@@ -39,8 +39,9 @@ class EdgeArea:
 def network_area(network: CrossbarNetwork, *, matrices: int = 1) -> list[EdgeArea]:
     """Area of every edge that has arrays.
 
-    Whole arrays count, used or not, each with converters for both directions.  Converters that the
-    card leaves ideal take no area.
+    Whole arrays count, used or not, each with converters for both directions; a bias row takes
+    arrays of its own only where its edge's have no row to spare.  Converters that the card leaves
+    ideal take no area.
 
     Args:
         network: on arrays.
@@ -63,6 +64,8 @@ def _of_edge(
     layout, tiling = card.layout, storage.matrix.tiling
     sets = matrices * copies(cost, edge.geometry)
     tiles, arrays = sets * tiling.row_tiles * tiling.column_tiles, sets * storage.matrix.arrays
+    if (row := storage.bias_row) is not None and row.own_arrays:
+        tiles, arrays = tiles + sets * tiling.column_tiles, arrays + sets * row.own_arrays
     columns = layout.columns + (layout.mapping == OFFSET)
     crossings = arrays * layout.rows * columns
     # Per tile: the driven and the sensed lines of a forward and of a transposed read.

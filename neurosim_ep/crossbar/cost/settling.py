@@ -64,7 +64,7 @@ def settling_cost(
     units: list[dict[str, UnitCost]] = []
     rows: list[CostRow] = []
     for edge, count in zip(network.edge_list(), counts, strict=True):
-        each = _edge_units(network, edge, drives, cost)
+        each = _edge_units(edge, drives, cost)
         units.append(each)
         for name, unit in each.items():
             if times := getattr(count, name):
@@ -89,9 +89,7 @@ def _drives(network: CrossbarNetwork, drive: float | Sequence[Drive] | None) -> 
     return list(drive)
 
 
-def _edge_units(
-    network: CrossbarNetwork, edge: Edge, drives: Iterator[Drive], cost: CostTable
-) -> dict[str, UnitCost]:
+def _edge_units(edge: Edge, drives: Iterator[Drive], cost: CostTable) -> dict[str, UnitCost]:
     """One read of each kind, of the storage's next drive."""
     if not isinstance(edge.storage, CrossbarStorage):
         # An identity edge is read digitally: one addition per pair of units.
@@ -110,23 +108,18 @@ def _edge_units(
             units[name] = read_cost(
                 edge.storage, direction, delta=delta, mean_square=getattr(drive, name)
             )
-    units["forward"] += _bias_row(network, edge, cost)
+    units["forward"] += _bias_row(edge.storage, cost)
     return units
 
 
-def _bias_row(network: CrossbarNetwork, edge: Edge, cost: CostTable) -> UnitCost:
-    """Ohmic energy of a bias row, driven at full scale by the first edge into its layer."""
-    row = network.bias_rows.get(edge.post)
-    into = [
-        e
-        for e in network.edge_list()
-        if e.post == edge.post and isinstance(e.storage, CrossbarStorage)
-    ]
-    if row is None or into[0] is not edge:
+def _bias_row(storage: CrossbarStorage, cost: CostTable) -> UnitCost:
+    """Ohmic energy of a bias row on an edge's arrays, at full scale in every position's read."""
+    row = storage.bias_row
+    if row is None:
         return UnitCost()
-    volt = network.array_card.drive.read_voltage_volt
+    volt = storage.array.drive.read_voltage_volt
     one = volt**2 * conductance_sum_siemens(row.matrix) * cost.read_time_s
-    return UnitCost(array_energy_joule=positions(edge.geometry) * one)
+    return UnitCost(array_energy_joule=positions(storage.geometry) * one)
 
 
 def _neurons(

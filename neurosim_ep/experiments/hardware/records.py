@@ -36,6 +36,7 @@ CHIP_NUMBERS = (
     "statistics.total.symmetry.now.distance",
     "fast_statistics.total.pulses.mean",
     "fast_statistics.total.pulses.maximum",
+    "fast_statistics.pulses_before",
     "cost.training_image.energy_joule",
     "cost.training_image.time_s",
 )

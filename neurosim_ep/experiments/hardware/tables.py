@@ -96,7 +96,7 @@ def _ways_table(comparison: HardwareComparison) -> Table:
         )
     table.caption = "pulses and energy: mean over the trainings on chips, energy per training image"
     if any(way.fast_pulses for way in every):
-        table.caption += "; pulses of slow / of fast arrays, symmetrising pulses among them"
+        table.caption += "; pulses of slow / of fast arrays while learning"
     return table
 
 

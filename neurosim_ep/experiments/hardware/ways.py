@@ -34,7 +34,7 @@ class Way:
         gaps: how far each is below the exact network of its training seed, in points.
         pulses: per device and training: mean and most over all devices, mean over the chips; None
             without pulses.
-        fast_pulses: likewise of the fast arrays of Tiki-Taka, symmetrising pulses among them.
+        fast_pulses: likewise of the fast arrays of Tiki-Taka, without the symmetrising ones.
         image_energy_joule: of one training image; None where the array card has no costs.
         failed: trainings without an accuracy.
     """

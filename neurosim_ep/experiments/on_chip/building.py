@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
+from neurosim_ep._on_chip_recipe import RULES
+from neurosim_ep._toml_text import problem
 from neurosim_ep.config import OnChipRecipe, Recipe
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, load_array_card, map_to_crossbar
+from neurosim_ep.crossbar.mapping import PAIR
 from neurosim_ep.devices import DeviceCard, load_device_card
 from neurosim_ep.learning import EquilibriumPropagation
 from neurosim_ep.models import HopfieldNetwork
@@ -44,6 +47,41 @@ def load_cards(chip: OnChipRecipe) -> Cards:
         ValueError: if one is missing or not valid.
     """
     return Cards(load_device_card(chip.device_card), load_array_card(chip.array_card))
+
+
+RECIPE_FIELDS = ("on_chip.rule", "on_chip.device_card", "on_chip.array_card")
+OPTIONS = ("rule", "device", "array")
+
+
+def check_fit(rule: str, cards: Cards, names: tuple[str, str, str] = RECIPE_FIELDS) -> None:
+    """Refuse cards whose devices or arrays a rule cannot use.
+
+    Args:
+        rule: as in a recipe.
+        cards: of the hardware.
+        names: of the fields, or options, that give the rule, the device card and the array card.
+
+    Raises:
+        ValueError: naming the one to change.
+    """
+    of_rule, of_device, of_array = names
+    response, name = cards.device.pulse_response, cards.device.name
+    with_rule = f'with {of_rule} = "{rule}"'
+    if rule == "digital":
+        return
+    if response is None:
+        raise ValueError(
+            problem(of_device, name, f"a card with a table [pulse_response] {with_rule}")
+        )
+    if not response.one_sided:
+        return
+    only_up = f'with {of_device} = "{name}", whose devices can only be pulsed up'
+    if rule == "tiki_taka":
+        allowed = ", ".join(other for other in RULES if other != rule)
+        raise ValueError(problem(of_rule, rule, f"one of {allowed} {only_up}"))
+    if cards.array.layout.mapping != PAIR:
+        allowed = f'a card with layout.mapping = "{PAIR}" {only_up}'
+        raise ValueError(problem(of_array, cards.array.name, allowed))
 
 
 def build_rule(chip: OnChipRecipe) -> Rule:
@@ -86,17 +124,12 @@ def build_chip(
     Raises:
         ValueError: if a card does not go with the rule or with the network.
     """
+    check_fit(chip.rule, cards)
     device, array = cards.device, cards.array
     response, layout = device.pulse_response, array.layout
     changes: dict[str, object] = {}
     if pulsed:
         one_sided = response is not None and response.one_sided
-        if one_sided and layout.mapping != "differential_pair":
-            raise ValueError(
-                f"array.layout.mapping: {layout.mapping!r} is not allowed with "
-                f"{device.name!r}, whose devices can only be pulsed up; must be "
-                "'differential_pair'"
-            )
         baseline = "bottom" if one_sided else "middle"
         headroom = chip.weight_headroom * layout.scale_headroom
         changes["layout"] = layout.model_copy(

@@ -20,7 +20,7 @@ from neurosim_ep.experiments.on_chip.attribution import (
     plan_attribution,
     shortened,
 )
-from neurosim_ep.experiments.on_chip.building import Cards
+from neurosim_ep.experiments.on_chip.building import OPTIONS, Cards, check_fit
 from neurosim_ep.experiments.on_chip.rules import RuleChoice, default_rule, on_chip_recipe
 from neurosim_ep.experiments.on_chip.trainings import Training, TrainingSource
 from neurosim_ep.experiments.sweeps.cells import CellResult
@@ -171,6 +171,7 @@ def plan_on_chip(
             or _own_rule(recipe)
             or default_rule(card, recipe.learning)
         )
+        check_fit(choice.rule, cards, OPTIONS)
         devices.append(_device_plan(source, cards, choice, pairs, folder))
         if options.attribution:
             place = folder / "attribution"

@@ -9,6 +9,7 @@ from torch import Tensor
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import CrossbarMatrix, cost
 from neurosim_ep.exchange import save_conductances
+from neurosim_ep.experiments.on_chip.coarseness import coarse_pulses
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.learning import Training, write_text
 from neurosim_ep.onchip import LineUse, OnChipUpdates, Target, TikiTaka
@@ -26,6 +27,9 @@ class OnChipRecords:
         recipe: with a table [on_chip].
         updates: of the training.
         files: of the run.
+
+    Attributes:
+        warnings: one line each, to be shown at the start.
     """
 
     def __init__(self, recipe: Recipe, updates: OnChipUpdates, files: RunFolder) -> None:
@@ -36,6 +40,8 @@ class OnChipRecords:
         self.start = symmetry_offsets(self.chip)
         self.fast_start = symmetry_offsets(self.fast) if self.fast else {}
         self.recorder: PulseRecorder | None = None
+        coarse = coarse_pulses(recipe, updates)
+        self.warnings = [] if coarse is None else [coarse]
 
     def begin(self, started: bool) -> None:
         """Open the file of pulses, where the recipe asks for one.
@@ -85,6 +91,7 @@ class OnChipRecords:
             "array": self.chip.array_card.name,
             "rule": self.recipe.on_chip.rule,
             "images": total,
+            "warnings": self.warnings,
             **updates.record(),
             "statistics": pulse_statistics(
                 self.chip, images=total, start=self.start or None
@@ -92,7 +99,10 @@ class OnChipRecords:
         }
         if self.fast:
             record["fast_statistics"] = array_statistics(
-                self.fast, images=total, start=self.fast_start or None
+                self.fast,
+                images=total,
+                start=self.fast_start or None,
+                pulses_before=_pulses_before(updates),
             ).as_record()
         if self.chip.array_card.cost is not None:
             record["cost"] = training_image_cost(updates, images)
@@ -156,8 +166,15 @@ def _writes(updates: OnChipUpdates) -> list[cost.Writes]:
         )
     if isinstance(rule, TikiTaka):
         for target, fast in zip(updates.targets, rule.fast, strict=True):
-            writes.append(_of_matrix(target, fast.matrix, fast.use, images, name="fast "))
+            before = _pulses_before(updates)
+            each = _of_matrix(target, fast.matrix, fast.use, images, name="fast ", before=before)
+            writes.append(each)
     return writes
+
+
+def _pulses_before(updates: OnChipUpdates) -> int:
+    """Pulses of each fast device before learning; 0 without fast arrays."""
+    return updates.rule.pulses_before if isinstance(updates.rule, TikiTaka) else 0
 
 
 def _of_matrix(
@@ -167,12 +184,16 @@ def _of_matrix(
     images: int,
     *,
     name: str = "",
+    before: int = 0,
     attempts: float = 0.0,
     macs: float = 0.0,
     memory_bytes: float = 0.0,
 ) -> cost.Writes:
     count = matrix.devices.pulse_count
-    pulses = 0.0 if count is None else float(count.sum()) / images
+    pulses = 0.0
+    if count is not None:
+        # The devices of reference columns come last, and get no pulses.
+        pulses = float((count[..., : matrix.tiling.columns] - before).sum()) / images
     slots, rows, columns, reads = (number / images for number in use.numbers())
     return cost.Writes(
         name + target.name,

@@ -16,7 +16,7 @@ from neurosim_ep.devices.pulse_response import PulseResponse
 
 AUTO = "auto"
 STABLE_FRACTION = 0.5
-"""Of the learning rate that momentum comes to, what plain SGD is given."""
+"""Of the learning rate that momentum comes to in the long run, what devices are given."""
 
 LONGEST_TRAIN = 4096
 """Slots that a recipe allows at most."""
@@ -156,8 +156,11 @@ def on_chip_recipe(
     learning rate that momentum comes to in the long run, ``learning_rate / (1 - momentum)``, times
     `STABLE_FRACTION`: momentum averages over updates, and without that average the whole rate
     diverges (the shipped digits recipe does at 1.0, and learns as well as with momentum at 0.5).
-    Where devices alone hold the weights there is no weight decay, and where no gradient is summed
-    outside the array no clipping of its norm.
+    ``mixed_precision`` keeps momentum, but its weights are what coarse and noisy pulses made of
+    it: at the whole rate a training runs away now and then, so that its ``learning_rate`` is
+    lowered to come to the same as theirs in the long run.  ``digital``, which holds exact
+    weights, learns as the exact recipe does.  Where devices alone hold the weights there is no
+    weight decay, and where no gradient is summed outside the array no clipping of its norm.
 
     Args:
         recipe: by equilibrium propagation; of its own table [on_chip], if it has one, what the rule
@@ -196,6 +199,8 @@ def _learning(learning: LearningRecipe, rule: str) -> tuple[LearningRecipe, list
     if learning.weight_decay:
         update["weight_decay"] = 0.0
     if rule in _DIGITAL_GRADIENT:
+        if learning.optimiser == "sgd" and learning.momentum:
+            update |= _rates(learning, max(STABLE_FRACTION, 1.0 - learning.momentum))
         return _updated(learning, update)
     if learning.optimiser != "sgd":
         allowed = f'"sgd" with rule "{rule}", or a rule with a digital gradient: mixed_precision'
@@ -204,13 +209,19 @@ def _learning(learning: LearningRecipe, rule: str) -> tuple[LearningRecipe, list
         update["clip_norm"] = None
     if learning.momentum:
         factor = max(STABLE_FRACTION / (1.0 - learning.momentum), 1.0)
-        update |= {"momentum": 0.0, "nesterov": False}
-        for name in ("learning_rate", "final_learning_rate"):
-            update[name] = _scaled(getattr(learning, name), factor)
-        for name in ("weight_learning_rates", "bias_learning_rates"):
-            if (rates := getattr(learning, name)) is not None:
-                update[name] = tuple(_scaled(rate, factor) for rate in rates)
+        update |= {"momentum": 0.0, "nesterov": False, **_rates(learning, factor)}
     return _updated(learning, update)
+
+
+def _rates(learning: LearningRecipe, factor: float) -> dict[str, object]:
+    """All learning rates, times a factor."""
+    scaled: dict[str, object] = {}
+    for name in ("learning_rate", "final_learning_rate"):
+        scaled[name] = _scaled(getattr(learning, name), factor)
+    for name in ("weight_learning_rates", "bias_learning_rates"):
+        if (rates := getattr(learning, name)) is not None:
+            scaled[name] = tuple(_scaled(rate, factor) for rate in rates)
+    return scaled
 
 
 def _scaled(rate: float, factor: float) -> float:
