@@ -148,7 +148,7 @@ def test_a_recipe_is_told_from_a_sweep_by_what_is_in_it(small: Small, tmp_path: 
         ('colour = "red"', [r"neither a sweep, which has recipe and \[vary\], nor a recipe"]),
         ("", [r"neither a sweep"]),
         ("recipe = ", [r"not valid TOML: .*line 1"]),
-        ('recipe = "digits"', [r"vary: 0 is not allowed; must be one to 3 varied keys"]),
+        ('recipe = "digits"', [r"vary: absent is not allowed; must be one to 3 varied keys"]),
         ("[vary]\nbeta = [0.1]", [r"recipe: absent is not allowed; must be the name or the path"]),
         ('recipe = ""\n[vary]\nbeta = [0.1]', [r'recipe: "" .*the name or the path']),
         ('recipe = "digit"\n[vary]\nbeta = [0.1]', [r'"digit": neither .*did you mean digits']),
@@ -188,6 +188,6 @@ def test_a_wrong_file_is_one_line_per_problem(
 
 
 def test_no_file_and_no_text_are_told_as_of_a_recipe(invoke) -> None:
-    assert '"none.toml": no such file' in invoke("sweep", "none.toml", "--vary=beta=1").stderr
+    assert '"none.toml": no such file' in invoke("sweep", "none.toml").stderr
     Path("bytes.toml").write_bytes(b"\xff\xff")
     assert "not UTF-8 text" in invoke("sweep", "bytes.toml", "--vary=beta=1").stderr

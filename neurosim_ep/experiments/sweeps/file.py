@@ -18,7 +18,7 @@ from neurosim_ep._toml_text import (
     toml_key,
     toml_value,
 )
-from neurosim_ep.config import shipped_recipes
+from neurosim_ep.config import load_recipe, shipped_recipes
 from neurosim_ep.experiments.hardware.options import MOST_SEEDS
 from neurosim_ep.experiments.sweeps.axes import Axis, parsed
 
@@ -93,6 +93,7 @@ def sweep_or_recipe(source: str) -> SweepFile:
     """
     bare = SweepFile.model_construct(recipe=source)
     if source in shipped_recipes() or not Path(source).is_file():
+        load_recipe(source)
         return bare
     try:
         text = Path(source).read_bytes().decode("utf-8-sig")
