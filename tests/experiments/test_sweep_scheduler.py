@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from neurosim_ep.config import Recipe
 from neurosim_ep.experiments import sweep
 from neurosim_ep.experiments.sweeps import workers
 from neurosim_ep.experiments.sweeps.axes import axes_of
-from neurosim_ep.experiments.sweeps.cells import epochs_done
+from neurosim_ep.experiments.sweeps.cells import epochs_done, result_of
 from neurosim_ep.experiments.sweeps.grid import cells_of
 
 Small = Callable[..., Recipe]
@@ -29,10 +30,10 @@ Rows = Callable[[Path], list[dict[str, str]]]
 pytestmark = pytest.mark.usefixtures("pictures")
 
 
-def cluster(threads: int) -> LocalCluster:
+def cluster(threads: int, workers: int = 1) -> LocalCluster:
     """Workers in threads of this process, which nobody but their scheduler tells so."""
     return LocalCluster(
-        n_workers=1, threads_per_worker=threads, processes=False, protocol="tcp://",
+        n_workers=workers, threads_per_worker=threads, processes=False, protocol="tcp://",
         dashboard_address="127.0.0.1:0", silence_logs=50, memory_limit=0,
     )  # fmt: skip
 
@@ -71,6 +72,20 @@ def test_waiting_beside_a_dying_worker_is_no_failure(
     done = sweep(small("epochs=1"), ["beta=0.1"], 1, tmp_path / "sweep", scheduler=address)
     assert flag.exists()
     assert [cell.status for cell in done.cells] == ["finished"]
+
+
+def test_workers_may_come_later(small: Small, tmp_path: Path) -> None:
+    cells = cells_of(small("epochs=1"), {}, axes_of(["beta=0.1,0.3"]), 1, tmp_path, threads=1)
+    with (
+        cluster(2, workers=0) as none,
+        workers.workers(1, none.scheduler_address, tmp_path) as client,
+    ):
+        come = threading.Timer(0.5, none.scale, (1,))
+        come.start()
+        ended = list(workers.train_cells(cells, client, None, []))
+        come.join()
+    assert sorted(cell.folder for cell in ended) == sorted(cell.folder for cell in cells)
+    assert [result_of(cell).status for cell in cells] == ["finished"] * 2
 
 
 def test_what_a_worker_cannot_do_is_the_failure_of_its_cell(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import chdir, contextmanager, suppress
 from importlib.metadata import version
@@ -27,6 +28,7 @@ MOST_DEATHS = 2
 """Processes that may die of one cell; the next is not tried."""
 
 _ATTEMPTS = ".attempts"
+_ONE_CELL = threading.Lock()  # for workers of several threads that came after the check
 _CONNECTING_S = 10
 _PACKAGE = "neurosim-ep"
 _LOCAL = {
@@ -133,7 +135,7 @@ def _train(cell: Cell, data_dir: Path | None, command: list[str], directory: Pat
         directory: that the paths of cards are relative to.
     """
     cell.folder.mkdir(parents=True, exist_ok=True)
-    with chdir(directory), _attempt(cell.folder) as deaths:
+    with _ONE_CELL, chdir(directory), _attempt(cell.folder) as deaths:
         if result_of(cell).status == "finished":
             return
         if deaths >= MOST_DEATHS:
