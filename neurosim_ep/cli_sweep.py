@@ -12,16 +12,21 @@ from neurosim_ep._cli_errors import one_line_errors
 
 
 def sweep(
-    recipe: Annotated[
-        str, typer.Argument(help="A shipped recipe's name, or the path of a TOML file.")
-    ],
-    vary: Annotated[
-        list[str],
-        typer.Option(
-            metavar="KEY=V1,V2,...",
-            help="A key and its values; up to three: horizontal axis, lines, panels.",
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SWEEP.toml|RECIPE",
+            help="A sweep's file, or a shipped recipe's name or the path of its TOML file.",
         ),
     ],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2,...",
+            help="A key and its values; up to three: horizontal axis, lines, panels. In place of "
+            "all that the file varies.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,8 +36,11 @@ def sweep(
         ),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Trainings of each combination: the recipe's seed and the next.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            help="Trainings of each combination: the recipe's seed and the next.", show_default="3"
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(metavar="CARD", help="Device card (name or TOML file): learn on a chip."),
@@ -46,9 +54,19 @@ def sweep(
         typer.Option(metavar="LABEL=PERCENT", help="A horizontal line; may be given repeatedly."),
     ] = None,
     jobs: Annotated[
-        int,
-        typer.Option(help="Cells that train at a time; if several, in one thread each."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Cells that train at a time; if several, in processes of one thread each.",
+            show_default="1",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Dask scheduler (tcp://HOST:8786) whose workers train the cells.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder.", show_default="runs/sweep-<recipe's name>")
     ] = None,
@@ -63,37 +81,45 @@ def sweep(
 ) -> None:
     """Train a recipe at every combination of up to three varied keys.
 
-    Keys are the recipe's fields (learning.beta), device and array (cards),
-    and fields of the cards (device.pulse_response.up_down,
-    device.read_noise[0].sigma_relative); in short device.states (step is
-    2 / states), device.read_noise_relative (one lumped term, a share of the
-    window), array.adc_bits and array.dac_bits (of all converters). The
-    value none removes a field, or a table of a card (device.drift=none).
+    What is trained stands in a file (docs/sweeps.md) or in options; options
+    win over the file. Keys are the recipe's fields (learning.beta), device
+    and array (cards), and fields of the cards
+    (device.pulse_response.up_down, device.read_noise[0].sigma_relative); in
+    short device.states (step is 2 / states), device.read_noise_relative (one
+    lumped term, a share of the window), array.adc_bits and array.dac_bits
+    (of all converters). The value none removes a field, or a table of a card
+    (device.drift=none).
 
     Values are separated by semicolons where there are any, else by commas
     outside of brackets: --vary "network.widths=[96];[96,96]". Keys that
     vary together are joined by +, and so are their values:
     --vary on_chip.rule+learning_rate=pulsed+0.1,sign+0.01.
 
-    The folder gets sweep.json, results.csv (one row per training),
-    accuracy.png, and the run folder of every training.
+    The folder gets sweep.toml (to run it again), sweep.json, results.csv and
+    results.parquet (one row per training), accuracy.png, and the run folder
+    of every training.
     """
     from neurosim_ep.experiments import sweep as run_sweep
     from neurosim_ep.experiments.sweeps.display import told
+    from neurosim_ep.experiments.sweeps.file import sweep_or_recipe
 
     with one_line_errors():
+        plan = sweep_or_recipe(source)
+        if jobs is None and scheduler is None:
+            jobs, scheduler = plan.jobs, plan.scheduler
         result = run_sweep(
-            recipe,
-            vary,
-            seeds,
-            out,
-            overrides=set_ or (),
-            device=device,
-            array=array,
-            references=dict(map(_reference, reference or ())),
+            plan.recipe,
+            vary or plan.vary,
+            plan.seeds if seeds is None else seeds,
+            out or (None if plan.out is None else Path(plan.out)),
+            overrides=[*plan.overrides, *(set_ or ())],
+            device=device or plan.device,
+            array=array or plan.array,
+            references=plan.references | dict(map(_reference, reference or ())),
             data_dir=data_dir,
             resume=resume,
-            jobs=jobs,
+            jobs=1 if jobs is None else jobs,
+            scheduler=scheduler,
             command=sys.argv,
         )
         Console(width=None if sys.stdout.isatty() else 160).print(result.table())

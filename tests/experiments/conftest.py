@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ SMALL = (
 )
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Rows = Callable[[Path], list[dict[str, str]]]
 
 
 @pytest.fixture
@@ -83,3 +85,29 @@ def command_environment() -> dict[str, str]:
     """The environment without data, on one thread."""
     kept = {k: v for k, v in os.environ.items() if k != "NEUROSIM_EP_DATA"}
     return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where pictures would have been written: drawing them takes longer than all trainings."""
+    paths: list[Path] = []
+    for module in ("plots", "onchip_plots", "sweep_plots"):
+        monkeypatch.setattr(f"neurosim_ep.{module}.save", lambda figure, path: paths.append(path))
+    return paths
+
+
+@pytest.fixture
+def rows() -> Rows:
+    """The rows of a sweep's results.csv."""
+
+    def read(folder: Path) -> list[dict[str, str]]:
+        with (folder / "results.csv").open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    return read
+
+
+@pytest.fixture
+def timeless(rows: Rows) -> Rows:
+    """These rows without the times that trainings took."""
+    return lambda folder: [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]

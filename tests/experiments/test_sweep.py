@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import statistics
@@ -19,6 +18,9 @@ from neurosim_ep.experiments import run, sweep
 from neurosim_ep.experiments.sweeps.cells import epochs_done
 
 Small = Callable[..., Recipe]
+Rows = Callable[[Path], list[dict[str, str]]]
+
+pytestmark = pytest.mark.usefixtures("pictures")
 
 TINY = (
     "--set=train_images=96",
@@ -32,25 +34,7 @@ TINY = (
 PULSED = ("learning.momentum=0", "nesterov=false", "learning.learning_rate=0.5")
 
 
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where pictures would have been written: drawing them takes longer than all trainings."""
-    paths: list[Path] = []
-    for module in ("plots", "onchip_plots", "sweep_plots"):
-        monkeypatch.setattr(f"neurosim_ep.{module}.save", lambda figure, path: paths.append(path))
-    return paths
-
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def timeless(folder: Path) -> list[dict[str, str]]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
-
-
-def test_the_whole_grid_is_trained_and_told(invoke, pictures: list[Path]) -> None:
+def test_the_whole_grid_is_trained_and_told(invoke, rows: Rows, pictures: list[Path]) -> None:
     done = invoke(
         "sweep", "digits", *TINY[:-1], "--vary=beta=0.1,0.5", "--vary=network.widths=[4];[8,8]",
         "--vary=nudged_reads=full,delta", "--seeds=2", "--set=recipe.seed=5",
@@ -132,7 +116,7 @@ def test_cells_on_a_chip_have_the_cards_of_their_values(small: Small, tmp_path: 
     assert any("pulses per device" in str(column.header) for column in done.table().columns)
 
 
-def test_devices_and_rules_are_varied_together_with_what_they_need(invoke) -> None:
+def test_devices_and_rules_are_varied_together_with_what_they_need(invoke, rows: Rows) -> None:
     Path("mine.toml").write_text(dump_card(load_device_card("li-ecram")))
     done = invoke(
         "sweep", "digits", *TINY, "--set=momentum=0", "--set=nesterov=false", "--array=ideal",
@@ -154,7 +138,7 @@ def test_devices_and_rules_are_varied_together_with_what_they_need(invoke) -> No
         assert (recipe.on_chip.rule == "digital") == (recipe.learning.learning_rate == 0.1)
 
 
-def test_a_training_that_diverges_is_told_and_the_others_go_on(invoke) -> None:
+def test_a_training_that_diverges_is_told_and_the_others_go_on(invoke, rows: Rows) -> None:
     command = ("sweep", "digits", *TINY, "--vary=learning_rate=1e30,0.1", "--out=here")
     done = invoke(*command, "--seeds=2")
     assert done.exit_code == 0, done.stderr
@@ -187,7 +171,7 @@ def test_epochs_are_counted_while_they_are_trained(small: Small, tmp_path: Path)
     assert epochs_done(tmp_path) == 2
 
 
-def test_a_recipe_file_is_swept(invoke) -> None:
+def test_a_recipe_file_is_swept(invoke, rows: Rows) -> None:
     recipe = load_recipe(
         "digits", ["epochs=1", "train_images=64", "widths=[4]", "recipe.name=mine"]
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,23 +14,12 @@ from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments import run, run_folder, sweep
 
 Small = Callable[..., Recipe]
+Rows = Callable[[Path], list[dict[str, str]]]
+
+pytestmark = pytest.mark.usefixtures("pictures")
 
 # What rules without a digital gradient ask for.
 PULSED = ("learning.momentum=0", "nesterov=false", "learning.learning_rate=0.5")
-
-
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where pictures would have been written: drawing them takes longer than all trainings."""
-    paths: list[Path] = []
-    for module in ("plots", "onchip_plots", "sweep_plots"):
-        monkeypatch.setattr(f"neurosim_ep.{module}.save", lambda figure, path: paths.append(path))
-    return paths
-
-
-def timeless(folder: Path) -> list[dict[str, str]]:
-    with (folder / "results.csv").open(encoding="utf-8") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
 def test_finished_cells_are_kept_and_new_values_join_them(
@@ -59,7 +47,7 @@ def test_finished_cells_are_kept_and_new_values_join_them(
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
 def test_a_stopped_sweep_goes_on_to_the_same_results(
-    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+    small: Small, tmp_path: Path, timeless: Rows, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     recipe = small()
     sweep(recipe, ["beta=0.1,0.3"], 1, tmp_path / "whole")

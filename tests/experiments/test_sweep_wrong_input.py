@@ -7,14 +7,7 @@ from pathlib import Path
 
 import pytest
 
-
-@pytest.fixture(autouse=True)
-def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Where pictures would have been written: drawing them takes longer than all trainings."""
-    paths: list[Path] = []
-    for module in ("plots", "onchip_plots", "sweep_plots"):
-        monkeypatch.setattr(f"neurosim_ep.{module}.save", lambda figure, path: paths.append(path))
-    return paths
+pytestmark = pytest.mark.usefixtures("pictures")
 
 
 @pytest.mark.parametrize(

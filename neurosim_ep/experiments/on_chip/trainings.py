@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,11 +17,11 @@ from neurosim_ep.devices import shipped_device_cards
 from neurosim_ep.experiments.on_chip.building import Cards
 from neurosim_ep.experiments.on_chip.rules import RuleChoice, on_chip_recipe
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.experiments.sweeps.cells import CellResult, result_of, train_cell
+from neurosim_ep.experiments.sweeps.cells import CellResult, result_of
 from neurosim_ep.experiments.sweeps.checks import check_cells
 from neurosim_ep.experiments.sweeps.display import SweepDisplay
 from neurosim_ep.experiments.sweeps.grid import Cell, card_path
-from neurosim_ep.experiments.sweeps.processes import train_in_processes
+from neurosim_ep.experiments.sweeps.workers import train_cells, workers
 from neurosim_ep.learning import write_text
 
 
@@ -166,18 +166,8 @@ def train_all(
         What came of each, by folder; failed ones say why.
     """
     left = [training for training in trainings if result_of(training).status != "finished"]
-    with SweepDisplay(console, left) as display:
-        for cell in _trained(left, jobs, data_dir):
+    together = workers(min(jobs, len(left)))
+    with together as client, SweepDisplay(console, left) as display:
+        for cell in train_cells(left, client, data_dir, sys.argv):
             display.ended(cell, result_of(cell))
     return {training.folder: result_of(training) for training in trainings}
-
-
-def _trained(trainings: Sequence[Training], jobs: int, data_dir: Path | None) -> Iterator[Cell]:
-    """Train one after another, or several at a time; yield each when it has ended."""
-    if jobs > 1 and len(trainings) > 1:
-        yield from train_in_processes(trainings, jobs, data_dir, sys.argv)
-        return
-    for training in trainings:
-        training.start()
-        train_cell(training.recipe, training.folder, data_dir, sys.argv)
-        yield training

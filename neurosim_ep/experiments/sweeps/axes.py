@@ -111,7 +111,7 @@ def axes_of(varied: Mapping[str, object] | Sequence[str]) -> tuple[Axis, ...]:
     pairs = texts.items() if isinstance(texts, Mapping) else map(_pair, texts)
     axes = tuple(_axis(key, values) for key, values in pairs)
     if not 1 <= len(axes) <= MOST_AXES:
-        raise ValueError(problem("vary", len(axes), f"one to {MOST_AXES} varied keys"))
+        raise ValueError(problem("vary", len(axes) or None, f"one to {MOST_AXES} varied keys"))
     check_apart([key for axis in axes for key in axis.keys], "vary")
     return axes
 

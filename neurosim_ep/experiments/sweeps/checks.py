@@ -14,18 +14,21 @@ from neurosim_ep.experiments.sweeps.grid import Cell
 from neurosim_ep.onchip import OnChipLearning, on_chip_groups
 
 
-def check_cells(cells: Sequence[Cell], data_dir: Path | None, *, progress: bool) -> None:
+def check_cells(
+    cells: Sequence[Cell], data_dir: Path | None, *, here: bool = True, progress: bool
+) -> None:
     """Devices and data are there, networks fit on their arrays, and rules move their devices.
 
     Args:
         cells: that will train.
         data_dir: folder with the data sets.
+        here: whether they train on this machine and its devices.
         progress: show a download's progress.
 
     Raises:
         ValueError: naming what is not allowed.
     """
-    for cell in cells:
+    for cell in cells if here else ():
         device_of(cell.recipe)
     fitting: list[object] = []
     going: list[object] = []

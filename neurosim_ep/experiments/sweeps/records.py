@@ -1,7 +1,5 @@
-"""The files and the table of a sweep."""
+"""The records of a sweep, and the table that is printed."""
 
-import csv
-import io
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +13,12 @@ from neurosim_ep.config import Recipe, dump_recipe
 from neurosim_ep.experiments.run_folder import describe_environment
 from neurosim_ep.experiments.sweeps.axes import Axis, plain_name, value_label
 from neurosim_ep.experiments.sweeps.cells import CellResult
+from neurosim_ep.experiments.sweeps.file import sweep_toml
 from neurosim_ep.experiments.sweeps.grid import RecipeSource
 from neurosim_ep.learning import write_text
 
-RECORD, RESULTS, FIGURE = "sweep.json", "results.csv", "accuracy.png"
+RECORD, FILE, FIGURE = "sweep.json", "sweep.toml", "accuracy.png"
+_RECIPE = "recipe.toml"
 
 
 def check_folder(folder: Path, axes: Sequence[Axis], *, resume: bool) -> None:
@@ -49,13 +49,19 @@ def write_record(
     settings: Mapping[str, str],
     axes: Sequence[Axis],
     seeds: Sequence[int],
+    references: Mapping[str, float],
     jobs: int,
+    scheduler: str | None,
     command: Sequence[str],
 ) -> None:
-    """Write ``sweep.json``: the grid; command, versions and machine of each time it was started."""
+    """Write what the sweep is.
+
+    ``sweep.json`` has the grid; command, versions and machine of each time it was started.
+    ``sweep.toml`` can be run again; a recipe that is no file becomes one beside it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before = _held(folder)["runs"] if (folder / RECORD).exists() else []
-    environment = describe_environment() | {"jobs": jobs}
+    environment = describe_environment() | {"jobs": jobs, "scheduler": scheduler}
     record = {
         "recipe": dump_recipe(source) if isinstance(source, Recipe) else str(source),
         "settings": dict(settings),
@@ -65,18 +71,13 @@ def write_record(
         "seeds": list(seeds),
         "runs": [*before, {"command": list(command), "environment": environment}],
     }
+    name = str(source)
+    if isinstance(source, Recipe):
+        write_text(folder / _RECIPE, dump_recipe(source))
+        name = str(folder / _RECIPE)
+    text = sweep_toml(name, settings, axes, len(seeds), references, folder, jobs, scheduler)
+    write_text(folder / FILE, text)
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
-
-
-def write_results(folder: Path, cells: Sequence[CellResult]) -> None:
-    """Write ``results.csv``: one row per cell."""
-    rows = [cell.row for cell in cells]
-    names = dict.fromkeys(name for row in rows for name in row if name != "message")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=[*names, "message"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / RESULTS, text.getvalue())
 
 
 def results_table(name: str, groups: Sequence[Sequence[CellResult]]) -> Table:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +14,20 @@ from rich.table import Table
 from neurosim_ep._toml_text import problem
 from neurosim_ep.experiments.hardware.options import seed_range
 from neurosim_ep.experiments.sweeps.axes import Axis, axes_of, check_apart, settings_of
-from neurosim_ep.experiments.sweeps.cells import CellResult, result_of, train_cell
+from neurosim_ep.experiments.sweeps.cells import CellResult, result_of
 from neurosim_ep.experiments.sweeps.checks import check_cells
 from neurosim_ep.experiments.sweeps.display import SweepDisplay
-from neurosim_ep.experiments.sweeps.grid import Cell, RecipeSource, cells_of, first_recipe
-from neurosim_ep.experiments.sweeps.processes import train_in_processes
+from neurosim_ep.experiments.sweeps.file import MOST_JOBS
+from neurosim_ep.experiments.sweeps.grid import RecipeSource, cells_of, first_recipe
 from neurosim_ep.experiments.sweeps.records import (
     FIGURE,
     check_folder,
     results_table,
     write_record,
-    write_results,
 )
+from neurosim_ep.experiments.sweeps.table import write_results
+from neurosim_ep.experiments.sweeps.workers import train_cells, workers
 from neurosim_ep.sweep_plots import sweep_figure
-
-MOST_JOBS = 256
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,8 @@ class SweepResult:
         name: of the recipe.
         axes: what was varied.
         cells: one per combination of values and seed, the last axis but the seeds changing fastest.
-        folder: of ``sweep.json``, ``results.csv``, ``accuracy.png`` and the cells' run folders.
+        folder: of ``sweep.toml``, ``sweep.json``, ``results.csv``, ``results.parquet``,
+            ``accuracy.png`` and the cells' run folders.
     """
 
     name: str
@@ -79,6 +78,7 @@ def sweep(
     data_dir: Path | None = None,
     resume: bool = False,
     jobs: int = 1,
+    scheduler: str | None = None,
     console: Console | None = None,
     command: Sequence[str] = (),
 ) -> SweepResult:
@@ -105,13 +105,18 @@ def sweep(
         references: accuracies in percent by label, drawn as horizontal lines.
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
         resume: keep finished cells and go on with the others; values and seeds may have been added.
-        jobs: how many cells train at a time; more than one train in processes of one thread each.
+        jobs: how many cells train at a time; more than one train in processes of one thread each,
+            which a script may only start below ``if __name__ == "__main__":``.
+        scheduler: address of a Dask scheduler, ``tcp://HOST:8786``, whose workers train instead;
+            they see folder, cards and data under the same paths, and have one thread each.
         console: where to show progress; standard error by default.
         command: recorded with the sweep and its runs; the process's own by default.
 
     Raises:
         ValueError: one line per problem, before anything trains: an unknown or doubled key, a value
-            that is not allowed, a card without the field, a folder that is taken, missing data.
+            that is not allowed, a card without the field, a folder that is taken, missing data,
+            a scheduler that does not answer.
+        OSError: if processes do not start, or the scheduler is lost; the sweep can be resumed.
     """
     console, command = console or Console(stderr=True), list(command or sys.argv)
     axes, settings = axes_of(vary), settings_of(overrides)
@@ -121,56 +126,55 @@ def sweep(
         settings |= {} if card is None else {name: str(card)}
     check_apart(list(settings), "set")
     check_apart([key for axis in axes for key in axis.keys], "vary", settings)
-    _check_options(axes, seeds, jobs, references or {})
+    _check_options(axes, seeds, jobs, scheduler, references or {})
     first = first_recipe(recipe, settings, axes)
     folder = folder or Path("runs") / f"sweep-{first.name}"
     check_folder(folder, axes, resume=resume)
-    cells = cells_of(recipe, settings, axes, seeds, folder, threads=1 if jobs > 1 else None)
+    threads = 1 if jobs > 1 or scheduler else None
+    cells = cells_of(recipe, settings, axes, seeds, folder, threads=threads)
     for cell in cells:
         cell.check_same()
     results = [result_of(cell) for cell in cells]
     left = [n for n, result in enumerate(results) if result.status != "finished"]
-    check_cells([cells[n] for n in left], data_dir, progress=console.is_terminal)
-    write_record(folder, recipe, settings, axes, [c.seed for c in cells[:seeds]], jobs, command)
-    if len(left) < len(cells):
-        console.print(f"{len(cells) - len(left)} of {len(cells)} cells are finished already")
-    place = {id(cells[n]): n for n in left}
     todo = [cells[n] for n in left]
-    # Closed at once: whatever happens, no process goes on.
-    trained = closing(_trained(todo, jobs, data_dir, command))
-    with SweepDisplay(console, todo) as display, trained as ended:
-        for cell in ended:
-            number = place[id(cell)]
-            results[number] = result_of(cell)
-            display.ended(cell, results[number])
-            write_results(folder, results)
+    check_cells(todo, data_dir, here=scheduler is None, progress=console.is_terminal)
+    place = {cells[n].folder: n for n in left}
+    with workers(min(jobs, len(todo)), scheduler if todo else None, folder) as client:
+        write_record(
+            folder, recipe, settings, axes, [cell.seed for cell in cells[:seeds]],
+            references or {}, jobs, scheduler, command,
+        )  # fmt: skip
+        if len(left) < len(cells):
+            console.print(f"{len(cells) - len(left)} of {len(cells)} cells are finished already")
+        with SweepDisplay(console, todo) as display:
+            for cell in train_cells(todo, client, data_dir, command):
+                number = place[cell.folder]
+                results[number] = result_of(cell)
+                display.ended(cell, results[number])
+                write_results(folder, results)
     write_results(folder, results)
     result = SweepResult(first.name, axes, tuple(results), folder)
     sweep_figure(result, folder / FIGURE, references or {})
     return result
 
 
-def _trained(
-    cells: Sequence[Cell], jobs: int, data_dir: Path | None, command: list[str]
-) -> Generator[Cell, None, None]:
-    """Train cells; yield each when it has ended."""
-    if jobs > 1 and cells:
-        yield from train_in_processes(cells, jobs, data_dir, command)
-        return
-    for cell in cells:
-        cell.start()
-        train_cell(cell.recipe, cell.folder, data_dir, command)
-        yield cell
-
-
 def _check_options(
-    axes: Sequence[Axis], seeds: int, jobs: int, references: Mapping[str, float]
+    axes: Sequence[Axis],
+    seeds: int,
+    jobs: int,
+    scheduler: str | None,
+    references: Mapping[str, float],
 ) -> None:
     seed_range("seeds", seeds)
     if not 1 <= jobs <= MOST_JOBS:
         raise ValueError(problem("jobs", jobs, f"at least 1 and at most {MOST_JOBS}"))
-    if jobs > 1 and any("run.threads" in axis.keys for axis in axes):
-        raise ValueError(problem("jobs", jobs, "1 where run.threads is varied"))
+    if scheduler is not None and jobs > 1:
+        raise ValueError(problem("jobs", jobs, "absent where scheduler is given"))
+    if any("run.threads" in axis.keys for axis in axes):
+        if jobs > 1:
+            raise ValueError(problem("jobs", jobs, "1 where run.threads is varied"))
+        if scheduler is not None:
+            raise ValueError(problem("scheduler", scheduler, "absent where run.threads is varied"))
     for label, percent in references.items():
         if not (math.isfinite(percent) and 0.0 <= percent <= 100.0):
             allowed = "LABEL=PERCENT with a number from 0 to 100"
