@@ -22,6 +22,13 @@ from neurosim_ep.learning.gradients import (
 )
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method, Report
 from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.learning.parallel import (
+    ALONE,
+    Processes,
+    SharedError,
+    joined_processes,
+    process_count,
+)
 from neurosim_ep.learning.products import Form, Product, bias_factors, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
 from neurosim_ep.learning.training import (
@@ -35,6 +42,7 @@ from neurosim_ep.learning.training import (
 )
 
 __all__ = [
+    "ALONE",
     "Backpropagation",
     "CenteredEP",
     "Contrast",
@@ -47,9 +55,11 @@ __all__ = [
     "NegativeEP",
     "Phases",
     "PositiveEP",
+    "Processes",
     "Product",
     "RandomSignEP",
     "Report",
+    "SharedError",
     "Summary",
     "Term",
     "Totals",
@@ -62,9 +72,11 @@ __all__ = [
     "edge_products",
     "equilibrium_gradient",
     "evaluate",
+    "joined_processes",
     "load_checkpoint",
     "memory_batches",
     "parameter_groups",
+    "process_count",
     "run_epochs",
     "save_checkpoint",
     "train",

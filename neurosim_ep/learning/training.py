@@ -13,11 +13,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from neurosim_ep.data import Augmentation, Batches, Dataset, Preparation, derive_seed
+from neurosim_ep.data import (
+    WHOLE,
+    Augmentation,
+    Batches,
+    Dataset,
+    Preparation,
+    Share,
+    derive_seed,
+)
 from neurosim_ep.learning.estimators import CenteredEP, Estimator
 from neurosim_ep.learning.gradients import Phases
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method
 from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.learning.parallel import ALONE, Processes
 from neurosim_ep.learning.totals import Summary, Totals
 from neurosim_ep.models import (
     Cost,
@@ -56,10 +65,17 @@ class Training:
         scheduler: stepped after every epoch, without metrics.
         clip_norm: scale all gradients down together to this global norm where it is larger.
         seed: of whatever else is drawn while training (the sign of random-sign EP).
+        processes: those that train the same model, each on its share of the batches; all of them
+            call all methods.
 
     Attributes:
         epoch: epochs done.
         batch: batches done in the present epoch.
+        totals: of the present epoch, of this process's images.
+
+    Raises:
+        ValueError: if the batches are not those of this process, or hold fewer images than there
+            are processes.
     """
 
     def __init__(
@@ -71,9 +87,21 @@ class Training:
         scheduler: LRScheduler | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
         self.method, self.optimiser, self.batches = method, optimiser, batches
         self.scheduler, self.clip_norm, self.seed = scheduler, clip_norm, seed
+        self.processes = processes
+        if batches.share != processes.share:
+            raise ValueError(
+                f"batches: {batches.share} is not allowed; must be {processes.share}, this "
+                "process's share"
+            )
+        if batches.batch_size < processes.count:
+            raise ValueError(
+                f"batch_size: {batches.batch_size} is not allowed with {processes.count} "
+                f"processes; must be at least {processes.count}"
+            )
         self.epoch = 0
         self.batch = 0
         self.totals = Totals()
@@ -92,14 +120,14 @@ class Training:
             draw = torch.Generator().manual_seed(
                 derive_seed(self.seed, self.epoch, self.batch, "estimator")
             )
-            self.totals.add(self.method.step(images, labels, draw))
+            self._step(images, labels, draw)
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
             self.optimiser.step()
             self.batch += 1
             if on_batch is not None:
                 on_batch(self)
-        summary = self.totals.summary()
+        summary = _summary(self.totals, self.processes)
         if self.scheduler is not None:
             with warnings.catch_warnings():
                 # Resumed after an epoch's last batch, the optimiser has not stepped here yet.
@@ -109,41 +137,91 @@ class Training:
         self.method.carry(None)
         return summary
 
+    def _step(self, images: Tensor, labels: Tensor, draw: torch.Generator) -> None:
+        """The whole batch's gradient into ``.grad``, from this process's images and the others'."""
+        size = self.batches.images_in(self.batch)
+        if len(images) < size < self.batches.batch_size:
+            # Where the whole batch would start at rest, a share of unchanged size must too.
+            self.method.carry(None)
+        with self.processes.together():
+            if len(images):
+                self.totals.add(self.method.step(images, labels, draw))
+        self.processes.sum_gradients(self.method.model.parameters(), len(images) / size)
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next batch depends on: tensors and plain numbers."""
+        """Everything that the next batch depends on: tensors and plain numbers.
+
+        Of several processes the first one's is whole: it can be loaded by any number of them.
+        """
+        totals = self.processes.gathered(self.totals.state_dict())
         return {
             "model": self.method.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "carried": self.method.carried(),
-            "totals": self.totals.state_dict(),
+            "carried": self._carried(),
+            "totals": totals[0] if self.processes.alone else totals,
             "epoch": self.epoch,
             "batch": self.batch,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where the saved training stood."""
+        """Stand where the saved training stood; each process takes its share of a whole state."""
         device = next(self.method.model.parameters()).device
         self.method.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         carried: list[Tensor] | None = state["carried"]
-        self.method.carry(None if carried is None else [t.to(device) for t in carried])
-        self.totals.load_state_dict(state["totals"], device)
+        if carried is not None:
+            rows = self.processes.share.rows(len(carried[0]))
+            carried = [t[rows].to(device) for t in carried]
+        self.method.carry(carried)
+        totals = state["totals"] if isinstance(state["totals"], list) else [state["totals"]]
+        if len(totals) == self.processes.count:
+            self.totals.load_state_dict(totals[self.processes.share.rank], device)
+        else:
+            whole = Totals.merged(totals if self.processes.first else [])
+            self.totals.load_state_dict(whole.state_dict(), device)
         self.epoch, self.batch = state["epoch"], state["batch"]
 
+    def _carried(self) -> list[Tensor] | None:
+        """Carried states of the whole batch."""
+        mine = self.method.carried()
+        if self.processes.alone:
+            return mine
+        shares = self.processes.to_first(mine and [state.cpu() for state in mine])
+        held = [share for share in shares if share is not None]
+        return [torch.cat(states) for states in zip(*held, strict=True)] or None
 
-def evaluate(method: Method, batches: Iterable[tuple[Tensor, Tensor]]) -> Summary:
+
+def evaluate(
+    method: Method, batches: Iterable[tuple[Tensor, Tensor]], processes: Processes = ALONE
+) -> Summary:
     """Answer all batches without learning.
+
+    Args:
+        method: answers.
+        batches: those of this process.
+        processes: whose answers are summed.
 
     Raises:
         ValueError: if there is no batch, or the settling diverges.
     """
     totals = Totals()
-    for images, labels in batches:
-        totals.add(method.evaluate(images, labels))
-    return totals.summary()
+    with processes.together():
+        for images, labels in batches:
+            if len(images):
+                totals.add(method.evaluate(images, labels))
+    return _summary(totals, processes)
+
+
+def _summary(totals: Totals, processes: Processes) -> Summary:
+    """Means over the images of all processes."""
+    if processes.alone:
+        return totals.summary()
+    shares = processes.gathered(totals.state_dict())
+    with processes.together():
+        return Totals.merged(shares).summary()
 
 
 @dataclass(frozen=True)
@@ -184,6 +262,7 @@ def train(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    processes: Processes = ALONE,
 ) -> list[EpochRecord]:
     """Train a model in memory; `neurosim_ep.experiments.run` does the same with a run folder.
 
@@ -201,7 +280,9 @@ def train(
         optimiser, scheduler: any of ``torch.optim``.
         augmentation: of the training images.
         seed: of the order of images and of the augmentation.
-        on_epoch: called after every epoch.
+        on_epoch: called after every epoch, in every process.
+        processes: those that train together, from `joined_processes`; each brings the model, on a
+            device of its own, and all take the first one's weights.
 
     Returns:
         One record per epoch.
@@ -231,11 +312,25 @@ def train(
         )
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
     train_batches, test = memory_batches(
-        model, data, image_size, batch_size=batch_size, augmentation=augmentation, seed=seed
+        model,
+        data,
+        image_size,
+        batch_size=batch_size,
+        augmentation=augmentation,
+        seed=seed,
+        share=processes.share,
     )
     training = Training(
-        method, optimiser, train_batches, scheduler=scheduler, clip_norm=clip_norm, seed=seed
+        method,
+        optimiser,
+        train_batches,
+        scheduler=scheduler,
+        clip_norm=clip_norm,
+        seed=seed,
+        processes=processes,
     )
+    processes.use(next(model.parameters()).device)
+    processes.same_model(model)
     return run_epochs(training, test, epochs, on_epoch)
 
 
@@ -247,12 +342,13 @@ def memory_batches(
     batch_size: int,
     augmentation: Augmentation | None,
     seed: int,
+    share: Share = WHOLE,
 ) -> tuple[Batches, Batches]:
     """Batches of the training and of the test images, on a model's device and in its dtype."""
     first = next(model.parameters())
     preparation = Preparation.for_dataset(data, image_size)
     where: dict[str, Any] = {"device": first.device, "dtype": first.dtype, "seed": seed}
-    where |= {"batch_size": batch_size, "preparation": preparation}
+    where |= {"batch_size": batch_size, "preparation": preparation, "share": share}
     train = Batches(data.train, augmentation=augmentation, **where)
     return train, Batches(data.test, shuffle=False, **where)
 
@@ -272,7 +368,7 @@ def run_epochs(
     for _ in range(epochs):
         start, rate = time.perf_counter(), training.optimiser.param_groups[0]["lr"]
         summary = training.run_epoch()
-        tested = evaluate(training.method, test.epoch(0))
+        tested = evaluate(training.method, test.epoch(0), training.processes)
         seconds = time.perf_counter() - start
         records.append(EpochRecord(training.epoch, summary, None, tested, rate, seconds))
         if on_epoch is not None:
