@@ -1,5 +1,6 @@
 """The command ``neurosim-ep``."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,21 @@ _DataDir = Annotated[
         "a download from the Hugging Face hub."
     ),
 ]
+
+
+@app.callback()
+def _alone(context: typer.Context) -> None:
+    """Only a training is shared: several processes would each do the same, into the same files."""
+    if context.invoked_subcommand == "train" or "WORLD_SIZE" not in os.environ:
+        return
+    from neurosim_ep.learning import process_count
+
+    with one_line_errors():
+        if process_count() > 1:
+            raise ValueError(
+                f"command: {context.invoked_subcommand!r} is not allowed with several processes; "
+                "must be 'train' (start the others without torchrun)"
+            )
 
 
 @app.command()

@@ -205,9 +205,11 @@ def joined_processes() -> Iterator[Processes]:
     local_rank = _whole_number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else share.rank
     with _connected():
         dist.init_process_group("gloo")
-    yield Processes(share, local_rank)
-    # Not after an error: another process may wait for this one, and ends when it is gone.
-    dist.destroy_process_group()
+    try:
+        yield Processes(share, local_rank)
+    finally:
+        # After an error too: the others, who may wait for this process, see that it is gone.
+        dist.destroy_process_group()
 
 
 def process_count() -> int:
