@@ -159,11 +159,7 @@ class Processes:
         if self.alone:
             return
         wanted = [parameter for parameter in parameters if parameter.requires_grad]
-        if self._flat is None:
-            dtype = reduce(torch.promote_types, (p.dtype for p in wanted))
-            size = sum(p.numel() for p in wanted)
-            self._flat = torch.zeros(size, dtype=dtype, device=wanted[0].device)
-        flat = self._flat
+        flat = self._buffer(wanted)
         pieces = torch.split(flat, [p.numel() for p in wanted])
         for parameter, piece in zip(wanted, pieces, strict=True):
             if weight == 0.0 or parameter.grad is None:
@@ -177,6 +173,15 @@ class Processes:
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
             parameter.grad.copy_(piece.view_as(parameter))
+
+    def _buffer(self, parameters: list[nn.Parameter]) -> Tensor:
+        """One number for each of the parameters' entries, kept from step to step."""
+        dtype = reduce(torch.promote_types, (p.dtype for p in parameters))
+        size, device = sum(p.numel() for p in parameters), parameters[0].device
+        held = self._flat
+        if held is None or (len(held), held.dtype, held.device) != (size, dtype, device):
+            self._flat = held = torch.zeros(size, dtype=dtype, device=device)
+        return held
 
     def wait(self) -> None:
         """Together: go on when all have come here."""
