@@ -20,9 +20,6 @@ def check_together(recipe: Recipe, processes: Processes) -> None:
         raise ValueError(
             problem("on_chip.device_card", card, f"absent {several}: a chip learns in one process")
         )
-    if recipe.network.batch_norm:
-        allowed = f"false {several}: its statistics are those of a process's own images"
-        raise ValueError(problem("network.batch_norm", True, allowed))
     if recipe.run.device.startswith("cuda:"):
         allowed = f'"auto", "cuda" or "cpu" {several}: each takes the GPU of its local rank'
         raise ValueError(problem("run.device", recipe.run.device, allowed))

@@ -145,6 +145,13 @@ class Processes:
         if not self.first:
             model.load_state_dict(state)
 
+    def summed(self, numbers: Tensor) -> Tensor:
+        """Together: the sum of what each process gives, in place; on the device of `use`."""
+        if not self.alone:
+            with _connected():
+                dist.all_reduce(numbers, group=self._gradients)
+        return numbers
+
     @torch.no_grad()
     def sum_gradients(self, parameters: Iterable[nn.Parameter], weight: float) -> None:
         """Together: replace each ``.grad`` by the weighted sum of all processes' gradients.
@@ -167,8 +174,7 @@ class Processes:
             else:
                 piece.view_as(parameter).copy_(parameter.grad)
         flat *= weight
-        with _connected():
-            dist.all_reduce(flat, group=self._gradients)
+        self.summed(flat)
         for parameter, piece in zip(wanted, pieces, strict=True):
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)

@@ -22,6 +22,7 @@ from neurosim_ep.data import (
     Share,
     derive_seed,
 )
+from neurosim_ep.learning.batch_norm import share_batch_norms
 from neurosim_ep.learning.estimators import CenteredEP, Estimator
 from neurosim_ep.learning.gradients import Phases
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method
@@ -66,7 +67,7 @@ class Training:
         clip_norm: scale all gradients down together to this global norm where it is larger.
         seed: of whatever else is drawn while training (the sign of random-sign EP).
         processes: those that train the same model, each on its share of the batches; all of them
-            call all methods.
+            call all methods. Batch norms of the model are replaced by shared ones.
 
     Attributes:
         epoch: epochs done.
@@ -75,7 +76,7 @@ class Training:
 
     Raises:
         ValueError: if the batches are not those of this process, or hold fewer images than there
-            are processes.
+            are processes (with batch norm, the last batch too).
     """
 
     def __init__(
@@ -102,6 +103,14 @@ class Training:
                 f"batch_size: {batches.batch_size} is not allowed with {processes.count} "
                 f"processes; must be at least {processes.count}"
             )
+        if not processes.alone and share_batch_norms(method.model, processes):
+            last = batches.images_in(len(batches) - 1)
+            if last < processes.count:
+                raise ValueError(
+                    f"batch_size: {batches.batch_size} is not allowed with batch norm and "
+                    f"{processes.count} processes; must leave none of them without one of the "
+                    f"last batch's {last} images"
+                )
         self.epoch = 0
         self.batch = 0
         self.totals = Totals()

@@ -54,6 +54,7 @@ class Kind:
     warm_start: bool = False
     convolutional: bool = False
     algorithm: str = "ep"
+    batch_norm: bool = False
     optimiser: str = "sgd"
 
 
@@ -64,6 +65,7 @@ KINDS = {
     "random sign, convolutions": Kind(estimator=RandomSignEP(0.2), convolutional=True),
     "holomorphic, adam": Kind(estimator=HolomorphicEP(0.2, 4), optimiser="adam"),
     "backpropagation": Kind(algorithm="bp", convolutional=True),
+    "batch norm": Kind(algorithm="bp", convolutional=True, batch_norm=True),
 }
 
 
@@ -86,7 +88,7 @@ def make(kind: Kind, processes: Processes = ALONE) -> Training:
     model: HopfieldNetwork | FeedForward = network.to(kind.dtype)
     method: Method
     if kind.algorithm == "bp":
-        model = FeedForward(network, generator=generator).to(kind.dtype)
+        model = FeedForward(network, batch_norm=kind.batch_norm, generator=generator).to(kind.dtype)
         method = Backpropagation(model, CrossEntropy())
     else:
         # So few iterations that the start matters.

@@ -12,6 +12,7 @@ from neurosim_ep.data import Augmentation, Batches, Preparation, Share, Split
 from neurosim_ep.experiments.build import device_of
 from neurosim_ep.experiments.processes import check_together
 from neurosim_ep.learning import (
+    Backpropagation,
     EquilibriumPropagation,
     Phases,
     PositiveEP,
@@ -21,7 +22,7 @@ from neurosim_ep.learning import (
     Training,
     joined_processes,
 )
-from neurosim_ep.models import SquaredError, mlp
+from neurosim_ep.models import FeedForward, SquaredError, mlp, vgg5
 
 AUGMENTATIONS = {
     "none": None,
@@ -115,11 +116,24 @@ def test_a_training_wants_the_batches_of_its_process() -> None:
         Training(method, optimiser, some_batches(19, share), processes=Processes(share))
 
 
+def test_batch_norm_needs_an_image_in_every_process() -> None:
+    # Nineteen images in batches of 6 end with one; eighteen do not.
+    for count in (18, 19):
+        plain = vgg5(1, count, (2, 2, 2, 2), image_size=16)
+        method = Backpropagation(FeedForward(plain, batch_norm=True), SquaredError())
+        optimiser, share = torch.optim.SGD(method.model.parameters()), Share(0, 2)
+        batches = some_batches(count, share)
+        if count == 18:
+            Training(method, optimiser, batches, processes=Processes(share))
+            continue
+        with pytest.raises(ValueError, match=r"batch_size: 6 is not .* batch norm .* 1 images"):
+            Training(method, optimiser, batches, processes=Processes(share))
+
+
 @pytest.mark.parametrize(
     ("recipe", "override", "line"),
     [
         ("digits-on-chip", "seed=0", "on_chip.device_card: .* absent with 2 processes"),
-        ("vgg5-cifar10-bp", "seed=0", "network.batch_norm: true is not allowed"),
         ("digits", "run.device=cuda:0", 'run.device: "cuda:0" is not allowed; must be "auto"'),
         ("digits", "learning.batch_size=1", "learning.batch_size: 1 .* at least 2"),
     ],
