@@ -20,6 +20,7 @@ from neurosim_ep.learning.gradients import (
     truncated_backpropagation,
     weighted_equilibria,
 )
+from neurosim_ep.learning.in_memory import memory_batches, run_epochs, train
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method, Report
 from neurosim_ep.learning.optimisers import parameter_groups
 from neurosim_ep.learning.parallel import (
@@ -31,15 +32,7 @@ from neurosim_ep.learning.parallel import (
 )
 from neurosim_ep.learning.products import Form, Product, bias_factors, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
-from neurosim_ep.learning.training import (
-    EpochRecord,
-    Training,
-    Updates,
-    evaluate,
-    memory_batches,
-    run_epochs,
-    train,
-)
+from neurosim_ep.learning.training import EpochRecord, Training, Updates, evaluate
 
 __all__ = [
     "ALONE",

@@ -141,7 +141,7 @@ class Processes:
         """Together: give every process the first one's parameters and buffers."""
         if self.alone:
             return
-        state = self.from_first({name: t.cpu() for name, t in model.state_dict().items()})
+        state = self.from_first({name: value.cpu() for name, value in model.state_dict().items()})
         if not self.first:
             model.load_state_dict(state)
 
