@@ -142,6 +142,12 @@ def _train(
     training, interval_s = experiment.training, experiment.recipe.run.checkpoint_interval_s
     saved_at, processes = time.monotonic(), training.processes
 
+    def save() -> None:
+        state = _state(training, history)
+        with processes.together():
+            if processes.first:
+                save_checkpoint(files.checkpoint, state)
+
     def on_batch(training: Training) -> None:
         nonlocal saved_at
         display.on_batch(training)
@@ -150,10 +156,7 @@ def _train(
         # The last batch's checkpoint is the epoch's own, made after the evaluation.
         due = time.monotonic() - saved_at >= interval_s
         if training.batch < len(training.batches) and processes.decided(due):
-            state = _state(training, history)
-            with processes.together():
-                if processes.first:
-                    save_checkpoint(files.checkpoint, state)
+            save()
             saved_at = time.monotonic()
 
     while training.epoch < experiment.recipe.learning.epochs:
