@@ -1,5 +1,6 @@
 """The command ``neurosim-ep``."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neurosim_ep._cli_errors import one_line_errors
+from neurosim_ep._cli_errors import one_line_errors, one_line_errors_together
 from neurosim_ep.cli_compare import compare
 from neurosim_ep.cli_devices import devices_app
 from neurosim_ep.cli_fidelity import fidelity
@@ -39,6 +40,21 @@ _DataDir = Annotated[
 ]
 
 
+@app.callback()
+def _alone(context: typer.Context) -> None:
+    """Only a training is shared: several processes would each do the same, into the same files."""
+    if context.invoked_subcommand == "train" or "WORLD_SIZE" not in os.environ:
+        return
+    from neurosim_ep.learning import process_count
+
+    with one_line_errors():
+        if process_count() > 1:
+            raise ValueError(
+                f"command: {context.invoked_subcommand!r} is not allowed with several processes; "
+                "must be 'train' (start the others without torchrun)"
+            )
+
+
 @app.command()
 def train(
     recipe: _Recipe,
@@ -51,14 +67,28 @@ def train(
         bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
     ] = False,
 ) -> None:
-    """Train a recipe; the run folder keeps recipe, metrics, checkpoints and the learning curve."""
+    """Train a recipe; the run folder keeps recipe, metrics, checkpoints and the learning curve.
+
+    Under torchrun, several processes train it together: torchrun --nproc-per-node 2 -m
+    neurosim_ep train RECIPE.
+    """
     from neurosim_ep.config import load_recipe
     from neurosim_ep.experiments import run
 
-    with one_line_errors():
-        resolved = load_recipe(recipe, set_ or ())
+    with one_line_errors_together() as processes:
+        with processes.together():
+            resolved = load_recipe(recipe, set_ or ())
         folder = out or Path("runs") / resolved.name
-        result = run(resolved, folder, data_dir=data_dir, resume=resume, command=sys.argv)
+        result = run(
+            resolved,
+            folder,
+            data_dir=data_dir,
+            resume=resume,
+            command=sys.argv,
+            processes=processes,
+        )
+        if not processes.first:
+            return
         print(f"test accuracy after the last epoch ({result.epochs}): {result.last:.2f} %")
         if result.best_by_validation is not None:
             print(

@@ -9,6 +9,7 @@ import torch
 from neurosim_ep.data.augment import Augmentation
 from neurosim_ep.data.dataset import Split
 from neurosim_ep.data.prepare import Preparation
+from neurosim_ep.data.share import WHOLE, Share
 from neurosim_ep.seeds import derive_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -32,6 +33,8 @@ class Batches:
         dtype: floating-point dtype of the batches. The work is done in float64 for float64 and
             in float32 otherwise, and cast at the end.
         drop_last: whether to leave out a last batch that is not full.
+        share: the part of every batch that is made here, the same images as in the whole batch.
+            Augmentation draws for a whole batch, so all of it is augmented, and then cut.
 
     Raises:
         ValueError: the split is empty, ``batch_size`` is below 1, or ``dtype`` is not a
@@ -50,6 +53,7 @@ class Batches:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         drop_last: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         if len(split) == 0:
             raise ValueError("split: got 0 images, allowed is 1 or more")
@@ -65,6 +69,7 @@ class Batches:
         self.device = torch.device(device)
         self.dtype = dtype
         self.drop_last = drop_last
+        self.share = share
         self._images = split.images.to(self.device)
         self._labels = split.labels.to(self.device)
 
@@ -75,8 +80,12 @@ class Batches:
 
     @property
     def images_per_epoch(self) -> int:
-        """Return the number of images in an epoch."""
+        """Return the number of images in an epoch, those of all shares together."""
         return min(self._images.shape[0], len(self) * self.batch_size)
+
+    def images_in(self, batch: int) -> int:
+        """Return the number of images in the batch of this index, those of all shares together."""
+        return min(self.batch_size, self.images_per_epoch - batch * self.batch_size)
 
     def order(self, epoch: int) -> torch.Tensor:
         """Return the epoch's order of images: int64 (N,) on the CPU, each index once."""
@@ -95,6 +104,7 @@ class Batches:
 
         Yields:
             images (B, C, S, S) of ``dtype``, normalised; labels int64 (B,). Both on the device.
+            A share of a last batch that is not full may hold no image (B = 0).
 
         Raises:
             ValueError: ``start_batch`` is out of range (at the call, not at the first batch).
@@ -108,8 +118,12 @@ class Batches:
         working = torch.float64 if self.dtype == torch.float64 else torch.float32
         for index in range(start_batch, len(self)):
             rows = order[index * self.batch_size : (index + 1) * self.batch_size]
-            images = self.preparation.unit(self._images[rows], working)
-            if self.augmentation is not None:
+            mine = self.share.rows(len(rows))
+            if self.augmentation is None:
+                rows = rows[mine]
+                images = self.preparation.unit(self._images[rows], working)
+            else:
                 seed = derive_seed(self.seed, epoch, index, "augmentation")
-                images = self.augmentation(images, seed)
+                images = self.preparation.unit(self._images[rows], working)
+                images, rows = self.augmentation(images, seed)[mine], rows[mine]
             yield self.preparation.normalise(images).to(self.dtype), self._labels[rows]

@@ -23,6 +23,7 @@ from neurosim_ep.experiments.on_chip.building import (
     on_chip_updates,
 )
 from neurosim_ep.learning import (
+    ALONE,
     Backpropagation,
     CenteredEP,
     EquilibriumPropagation,
@@ -32,6 +33,7 @@ from neurosim_ep.learning import (
     NegativeEP,
     Phases,
     PositiveEP,
+    Processes,
     RandomSignEP,
     Training,
     Updates,
@@ -83,6 +85,7 @@ def build(
     *,
     cards: Cards | None = None,
     progress: bool = True,
+    processes: Processes = ALONE,
 ) -> Experiment:
     """Load the data and build the model of a recipe.
 
@@ -91,11 +94,12 @@ def build(
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
         cards: of a recipe on a chip; None loads those that it names.
         progress: show a download's progress.
+        processes: those that train together; batches hold this process's share.
 
     Raises:
         ValueError: if the data or the device is missing.
     """
-    device = device_of(recipe)
+    device, share = device_of(recipe, processes), processes.share
     cards = None if recipe.on_chip is None else cards or load_cards(recipe.on_chip)
     data = load_images(recipe, data_dir, progress=progress)
     method = build_method(recipe, device, cards)
@@ -107,18 +111,23 @@ def build(
     training = Training(
         method,
         updates,
-        image_batches(recipe, data, train, device, training=True),
+        image_batches(recipe, data, train, device, training=True, share=share),
         scheduler=_scheduler(optimiser, recipe.learning),
         clip_norm=recipe.learning.clip_norm,
         seed=recipe.seed,
+        processes=processes,
     )
-    held_out = image_batches(recipe, data, validation, device) if len(validation) else None
-    test = image_batches(recipe, data, data.test, device)
+    held_out = None
+    if len(validation):
+        held_out = image_batches(recipe, data, validation, device, share=share)
+    test = image_batches(recipe, data, data.test, device, share=share)
     return Experiment(recipe, data, training, held_out, test)
 
 
-def device_of(recipe: Recipe) -> torch.device:
+def device_of(recipe: Recipe, processes: Processes = ALONE) -> torch.device:
     """The recipe's device; ``auto`` takes a GPU where there is one.
+
+    Of several processes on a machine, each has the GPU of its local rank.
 
     Raises:
         ValueError: if the device is not there.
@@ -126,6 +135,8 @@ def device_of(recipe: Recipe) -> torch.device:
     name = recipe.run.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not processes.alone:
+        name = f"cuda:{processes.local_rank}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(

@@ -71,10 +71,11 @@ class RunDisplay:
     def on_batch(self, training: Training) -> None:
         """Advance the bar over all images of the whole run."""
         per_epoch = training.batches.images_per_epoch
+        done = training.batch * training.batches.batch_size
         self._progress.update(
             self._task,
             total=self._epochs * per_epoch,
-            completed=training.epoch * per_epoch + training.totals.images,
+            completed=training.epoch * per_epoch + min(done, per_epoch),
             description=f"epoch {training.epoch + 1}/{self._epochs}",
         )
 

@@ -7,10 +7,12 @@ import torch
 
 from neurosim_ep.config import Recipe
 from neurosim_ep.data import (
+    WHOLE,
     Augmentation,
     Batches,
     Dataset,
     Preparation,
+    Share,
     Split,
     load,
     split_validation,
@@ -45,7 +47,13 @@ def training_splits(recipe: Recipe, data: Dataset) -> tuple[Split, Split]:
 
 
 def image_batches(
-    recipe: Recipe, data: Dataset, split: Split, device: torch.device, *, training: bool = False
+    recipe: Recipe,
+    data: Dataset,
+    split: Split,
+    device: torch.device,
+    *,
+    training: bool = False,
+    share: Share = WHOLE,
 ) -> Batches:
     """Batches of a split as the recipe prepares them; shuffled and augmented for training."""
     images = recipe.data
@@ -67,4 +75,5 @@ def image_batches(
         shuffle=training,
         device=device,
         dtype=torch.float64 if recipe.run.dtype == "float64" else torch.float32,
+        share=share,
     )

@@ -12,14 +12,17 @@ import torch
 from rich.console import Console
 
 from neurosim_ep.config import Recipe
-from neurosim_ep.experiments.build import Experiment, build
+from neurosim_ep.experiments.build import Experiment, build, device_of
 from neurosim_ep.experiments.console import RunDisplay
 from neurosim_ep.experiments.on_chip.building import load_cards
 from neurosim_ep.experiments.on_chip.coarseness import explained
 from neurosim_ep.experiments.on_chip.records import OnChipRecords
+from neurosim_ep.experiments.processes import check_together
 from neurosim_ep.experiments.run_folder import RunFolder, epoch_row
 from neurosim_ep.learning import (
+    ALONE,
     EpochRecord,
+    Processes,
     Training,
     evaluate,
     load_checkpoint,
@@ -60,6 +63,7 @@ def run(
     resume: bool = False,
     console: Console | None = None,
     command: Sequence[str] = (),
+    processes: Processes = ALONE,
 ) -> Result:
     """Train a recipe in a run folder.
 
@@ -74,28 +78,41 @@ def run(
             bit on a CPU with the same number of threads); starts anew where there is none.
         console: where to show progress; standard error by default.
         command: recorded with the run; the process's own by default.
+        processes: those that train together, from `neurosim_ep.learning.joined_processes`; the
+            first one writes, the others need no folder.
 
     Raises:
         ValueError: if the folder is taken, the recipe is not the resumed run's, data or device are
-            missing, a checkpoint is damaged, or the training diverges.
+            missing, a checkpoint is damaged, the recipe cannot be trained by several processes, or
+            the training diverges.
     """
     files, console = RunFolder(folder), console or Console(stderr=True)
+    if not processes.first:
+        console = Console(quiet=True, force_terminal=False)
     if recipe.run.threads is not None:
         torch.set_num_threads(recipe.run.threads)
-    started = resume and files.recipe.exists()
-    cards = None if recipe.on_chip is None else load_cards(recipe.on_chip)
-    if started:
-        files.check_same(recipe, cards)
-    else:
-        files.check_free()
-    experiment = build(recipe, data_dir, cards=cards, progress=console.is_terminal)
-    if not started:
-        files.start(recipe, command or sys.argv, cards)
+    with processes.together():
+        check_together(recipe, processes)
+        started = processes.first and resume and files.recipe.exists()
+        cards = None if recipe.on_chip is None else load_cards(recipe.on_chip)
+        if started:
+            files.check_same(recipe, cards)
+        elif processes.first:
+            files.check_free()
+        device = device_of(recipe, processes)
+    processes.use(device)
+    with processes.together():
+        experiment = build(
+            recipe, data_dir, cards=cards, progress=console.is_terminal, processes=processes
+        )
+        if processes.first and not started:
+            files.start(recipe, command or sys.argv, cards, processes.count)
+    processes.same_model(experiment.training.method.model)
     updates, records = experiment.training.optimiser, None
     if isinstance(updates, OnChipUpdates):
         records = OnChipRecords(recipe, updates, files)
     history: list[dict[str, Any]] = []
-    if started and files.checkpoint.exists():
+    if processes.decided(started and files.checkpoint.exists()):
         history = _restore(experiment.training, files.checkpoint)
     if records is not None:
         records.begin(started)
@@ -112,11 +129,13 @@ def run(
         if records is not None:
             records.close()
     result = summarise(history)
-    if records is not None:
-        images, _ = next(iter(experiment.test.epoch(0)))
-        records.write(images)
-    write_text(files.result, json.dumps(result.__dict__, indent=2) + "\n")
-    learning_curve(history, files.curve, title=recipe.name)
+    with processes.together():
+        if records is not None:
+            images, _ = next(iter(experiment.test.epoch(0)))
+            records.write(images)
+        if processes.first:
+            write_text(files.result, json.dumps(result.__dict__, indent=2) + "\n")
+            learning_curve(history, files.curve, title=recipe.name)
     return result
 
 
@@ -128,7 +147,13 @@ def _train(
     records: OnChipRecords | None = None,
 ) -> None:
     training, interval_s = experiment.training, experiment.recipe.run.checkpoint_interval_s
-    saved_at = time.monotonic()
+    saved_at, processes = time.monotonic(), training.processes
+
+    def save() -> None:
+        state = _state(training, history)
+        with processes.together():
+            if processes.first:
+                save_checkpoint(files.checkpoint, state)
 
     def on_batch(training: Training) -> None:
         nonlocal saved_at
@@ -137,8 +162,8 @@ def _train(
             records.on_batch(training)
         # The last batch's checkpoint is the epoch's own, made after the evaluation.
         due = time.monotonic() - saved_at >= interval_s
-        if due and training.batch < len(training.batches):
-            save_checkpoint(files.checkpoint, _state(training, history))
+        if training.batch < len(training.batches) and processes.decided(due):
+            save()
             saved_at = time.monotonic()
 
     while training.epoch < experiment.recipe.learning.epochs:
@@ -149,22 +174,30 @@ def _train(
         record = _evaluated(record, experiment)
         record = replace(record, seconds=time.perf_counter() - start)
         history.append(epoch_row(record))
-        weights = training.method.model.state_dict()
-        if _best_epoch(history) == record.epoch:
-            save_checkpoint(files.best, weights)
-        save_checkpoint(files.last, weights)
-        save_checkpoint(files.checkpoint, _state(training, history))
+        state = _state(training, history)
+        with processes.together():
+            if processes.first:
+                _save_epoch(files, state)
         saved_at = time.monotonic()
-        files.write_metrics(history)
         display.on_epoch(record)
+
+
+def _save_epoch(files: RunFolder, state: dict[str, Any]) -> None:
+    history, weights = state["history"], state["training"]["model"]
+    if _best_epoch(history) == history[-1]["epoch"]:
+        save_checkpoint(files.best, weights)
+    save_checkpoint(files.last, weights)
+    save_checkpoint(files.checkpoint, state)
+    files.write_metrics(history)
 
 
 def _evaluated(record: EpochRecord, experiment: Experiment) -> EpochRecord:
     method, validation = experiment.training.method, experiment.validation
+    processes = experiment.training.processes
     return replace(
         record,
-        validation=evaluate(method, validation.epoch(0)) if validation else None,
-        test=evaluate(method, experiment.test.epoch(0)),
+        validation=evaluate(method, validation.epoch(0), processes) if validation else None,
+        test=evaluate(method, experiment.test.epoch(0), processes),
     )
 
 
@@ -173,12 +206,17 @@ def _state(training: Training, history: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _restore(training: Training, path: Path) -> list[dict[str, Any]]:
-    state = load_checkpoint(path)
-    try:
-        training.load_state_dict(state["training"])
-        history: list[dict[str, Any]] = state["history"]
-    except (KeyError, RuntimeError, TypeError, ValueError):
-        raise ValueError(f"{path}: does not fit the recipe of its run folder") from None
+    processes = training.processes
+    with processes.together():
+        state = load_checkpoint(path) if processes.first else {}
+    # Read by the first alone: the others may be on machines without the folder.
+    state = processes.from_first(state)
+    with processes.together():
+        try:
+            training.load_state_dict(state["training"])
+            history: list[dict[str, Any]] = state["history"]
+        except (KeyError, RuntimeError, TypeError, ValueError):
+            raise ValueError(f"{path}: does not fit the recipe of its run folder") from None
     return history
 
 

@@ -114,10 +114,17 @@ class RunFolder:
                 f"{self.path}: there is a run in this folder; resume it or choose another folder"
             )
 
-    def start(self, recipe: Recipe, command: Sequence[str], cards: Cards | None = None) -> None:
+    def start(
+        self,
+        recipe: Recipe,
+        command: Sequence[str],
+        cards: Cards | None = None,
+        processes: int = 1,
+    ) -> None:
         """Make the folder and record what will run in it, on which hardware."""
         self.path.mkdir(parents=True, exist_ok=True)
-        environment = describe_environment() | {"command": list(command), "seed": recipe.seed}
+        environment = describe_environment() | {"processes": processes}
+        environment |= {"command": list(command), "seed": recipe.seed}
         write_text(self.environment, json.dumps(environment, indent=2) + "\n")
         if cards is not None:
             write_text(self.device_card, dump_card(cards.device))

@@ -20,21 +20,22 @@ from neurosim_ep.learning.gradients import (
     truncated_backpropagation,
     weighted_equilibria,
 )
+from neurosim_ep.learning.in_memory import memory_batches, run_epochs, train
 from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method, Report
 from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.learning.parallel import (
+    ALONE,
+    Processes,
+    SharedError,
+    joined_processes,
+    process_count,
+)
 from neurosim_ep.learning.products import Form, Product, bias_factors, edge_products
 from neurosim_ep.learning.totals import Summary, Totals
-from neurosim_ep.learning.training import (
-    EpochRecord,
-    Training,
-    Updates,
-    evaluate,
-    memory_batches,
-    run_epochs,
-    train,
-)
+from neurosim_ep.learning.training import EpochRecord, Training, Updates, evaluate
 
 __all__ = [
+    "ALONE",
     "Backpropagation",
     "CenteredEP",
     "Contrast",
@@ -47,9 +48,11 @@ __all__ = [
     "NegativeEP",
     "Phases",
     "PositiveEP",
+    "Processes",
     "Product",
     "RandomSignEP",
     "Report",
+    "SharedError",
     "Summary",
     "Term",
     "Totals",
@@ -62,9 +65,11 @@ __all__ = [
     "edge_products",
     "equilibrium_gradient",
     "evaluate",
+    "joined_processes",
     "load_checkpoint",
     "memory_batches",
     "parameter_groups",
+    "process_count",
     "run_epochs",
     "save_checkpoint",
     "train",

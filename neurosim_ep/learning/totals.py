@@ -1,5 +1,6 @@
 """Sums over the batches of an epoch, kept on the device, and the means that are reported."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +80,21 @@ class Totals:
             mean.get("unsettled"),
             mean.get("departure"),
         )
+
+    @classmethod
+    def merged(cls, states: Sequence[dict[str, float]]) -> "Totals":
+        """The totals of several processes, given as their ``state_dict``s, as one on the CPU."""
+        whole: dict[str, float] = {"images": 0}
+        for state in states:
+            for name, value in state.items():
+                held = whole.get(name)
+                if held is None:
+                    whole[name] = value
+                else:
+                    whole[name] = max(held, value) if name == "residual_max" else held + value
+        totals = cls()
+        totals.load_state_dict(whole, torch.device("cpu"))
+        return totals
 
     def state_dict(self) -> dict[str, float]:
         """The sums as plain numbers; exact, since they are float64."""

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from neurosim_ep.data import Augmentation, Batches, Dataset, Preparation, derive_seed
-from neurosim_ep.learning.estimators import CenteredEP, Estimator
-from neurosim_ep.learning.gradients import Phases
-from neurosim_ep.learning.methods import Backpropagation, EquilibriumPropagation, Method
-from neurosim_ep.learning.optimisers import parameter_groups
+from neurosim_ep.data import Batches, derive_seed
+from neurosim_ep.learning.batch_norm import share_batch_norms
+from neurosim_ep.learning.methods import Method
+from neurosim_ep.learning.parallel import ALONE, Processes
 from neurosim_ep.learning.totals import Summary, Totals
-from neurosim_ep.models import (
-    Cost,
-    ExactStorage,
-    FeedForward,
-    HopfieldNetwork,
-    NoStorage,
-    SquaredError,
-)
 
 OnBatch = Callable[["Training"], None]
 
@@ -56,10 +45,17 @@ class Training:
         scheduler: stepped after every epoch, without metrics.
         clip_norm: scale all gradients down together to this global norm where it is larger.
         seed: of whatever else is drawn while training (the sign of random-sign EP).
+        processes: those that train the same model, each on its share of the batches; all of them
+            call all methods. Batch norms of the model are replaced by shared ones.
 
     Attributes:
         epoch: epochs done.
         batch: batches done in the present epoch.
+        totals: of the present epoch, of this process's images.
+
+    Raises:
+        ValueError: if the batches are not those of this process, or hold fewer images than there
+            are processes (with batch norm, the last batch too).
     """
 
     def __init__(
@@ -71,9 +67,29 @@ class Training:
         scheduler: LRScheduler | None = None,
         clip_norm: float | None = None,
         seed: int = 0,
+        processes: Processes = ALONE,
     ) -> None:
         self.method, self.optimiser, self.batches = method, optimiser, batches
         self.scheduler, self.clip_norm, self.seed = scheduler, clip_norm, seed
+        self.processes = processes
+        if batches.share != processes.share:
+            raise ValueError(
+                f"batches: {batches.share} is not allowed; must be {processes.share}, this "
+                "process's share"
+            )
+        if batches.batch_size < processes.count:
+            raise ValueError(
+                f"batch_size: {batches.batch_size} is not allowed with {processes.count} "
+                f"processes; must be at least {processes.count}"
+            )
+        if not processes.alone and share_batch_norms(method.model, processes):
+            last = batches.images_in(len(batches) - 1)
+            if last < processes.count:
+                raise ValueError(
+                    f"batch_size: {batches.batch_size} is not allowed with batch norm and "
+                    f"{processes.count} processes; must leave none of them without one of the "
+                    f"last batch's {last} images"
+                )
         self.epoch = 0
         self.batch = 0
         self.totals = Totals()
@@ -92,14 +108,14 @@ class Training:
             draw = torch.Generator().manual_seed(
                 derive_seed(self.seed, self.epoch, self.batch, "estimator")
             )
-            self.totals.add(self.method.step(images, labels, draw))
+            self._step(images, labels, draw)
             if self.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm)
             self.optimiser.step()
             self.batch += 1
             if on_batch is not None:
                 on_batch(self)
-        summary = self.totals.summary()
+        summary = _summary(self.totals, self.processes)
         if self.scheduler is not None:
             with warnings.catch_warnings():
                 # Resumed after an epoch's last batch, the optimiser has not stepped here yet.
@@ -109,41 +125,91 @@ class Training:
         self.method.carry(None)
         return summary
 
+    def _step(self, images: Tensor, labels: Tensor, draw: torch.Generator) -> None:
+        """The whole batch's gradient into ``.grad``, from this process's images and the others'."""
+        size = self.batches.images_in(self.batch)
+        if len(images) < size < self.batches.batch_size:
+            # Where the whole batch would start at rest, a share of unchanged size must too.
+            self.method.carry(None)
+        with self.processes.together():
+            if len(images):
+                self.totals.add(self.method.step(images, labels, draw))
+        self.processes.sum_gradients(self.method.model.parameters(), len(images) / size)
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next batch depends on: tensors and plain numbers."""
+        """Everything that the next batch depends on: tensors and plain numbers.
+
+        Of several processes the first one's is whole: it can be loaded by any number of them.
+        """
+        totals = self.processes.gathered(self.totals.state_dict())
         return {
             "model": self.method.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "carried": self.method.carried(),
-            "totals": self.totals.state_dict(),
+            "carried": self._carried(),
+            "totals": totals[0] if self.processes.alone else totals,
             "epoch": self.epoch,
             "batch": self.batch,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where the saved training stood."""
+        """Stand where the saved training stood; each process takes its share of a whole state."""
         device = next(self.method.model.parameters()).device
         self.method.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         carried: list[Tensor] | None = state["carried"]
-        self.method.carry(None if carried is None else [t.to(device) for t in carried])
-        self.totals.load_state_dict(state["totals"], device)
+        if carried is not None:
+            rows = self.processes.share.rows(len(carried[0]))
+            carried = [t[rows].to(device) for t in carried]
+        self.method.carry(carried)
+        totals = state["totals"] if isinstance(state["totals"], list) else [state["totals"]]
+        if len(totals) == self.processes.count:
+            self.totals.load_state_dict(totals[self.processes.share.rank], device)
+        else:
+            whole = Totals.merged(totals if self.processes.first else [])
+            self.totals.load_state_dict(whole.state_dict(), device)
         self.epoch, self.batch = state["epoch"], state["batch"]
 
+    def _carried(self) -> list[Tensor] | None:
+        """Carried states of the whole batch."""
+        mine = self.method.carried()
+        if self.processes.alone:
+            return mine
+        shares = self.processes.to_first(mine and [state.cpu() for state in mine])
+        held = [share for share in shares if share is not None]
+        return [torch.cat(states) for states in zip(*held, strict=True)] or None
 
-def evaluate(method: Method, batches: Iterable[tuple[Tensor, Tensor]]) -> Summary:
+
+def evaluate(
+    method: Method, batches: Iterable[tuple[Tensor, Tensor]], processes: Processes = ALONE
+) -> Summary:
     """Answer all batches without learning.
+
+    Args:
+        method: answers.
+        batches: those of this process.
+        processes: whose answers are summed.
 
     Raises:
         ValueError: if there is no batch, or the settling diverges.
     """
     totals = Totals()
-    for images, labels in batches:
-        totals.add(method.evaluate(images, labels))
-    return totals.summary()
+    with processes.together():
+        for images, labels in batches:
+            if len(images):
+                totals.add(method.evaluate(images, labels))
+    return _summary(totals, processes)
+
+
+def _summary(totals: Totals, processes: Processes) -> Summary:
+    """Means over the images of all processes."""
+    if processes.alone:
+        return totals.summary()
+    shares = processes.gathered(totals.state_dict())
+    with processes.together():
+        return Totals.merged(shares).summary()
 
 
 @dataclass(frozen=True)
@@ -164,127 +230,3 @@ class EpochRecord:
     test: Summary | None
     learning_rate: float
     seconds: float
-
-
-def train(
-    model: HopfieldNetwork | FeedForward,
-    data: Dataset,
-    *,
-    estimator: Estimator | None = None,
-    cost: Cost | None = None,
-    phases: Phases | None = None,
-    epochs: int = 10,
-    batch_size: int = 128,
-    learning_rate: float = 0.03,
-    momentum: float = 0.9,
-    weight_decay: float = 0.0,
-    clip_norm: float | None = 1.0,
-    optimiser: Optimizer | None = None,
-    scheduler: LRScheduler | None = None,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> list[EpochRecord]:
-    """Train a model in memory; `neurosim_ep.experiments.run` does the same with a run folder.
-
-    Args:
-        model: a Hopfield network learns by EP, its feed-forward counterpart by backpropagation; on
-            its own device, in its own dtype.
-        data: trained on ``data.train``, tested on ``data.test`` after every epoch.
-        estimator: of EP; centered at beta 0.1 by default.
-        cost: squared error by default.
-        phases: how EP settles; the paper's 120 + 50 iterations by default.
-        epochs, batch_size: of the training.
-        learning_rate, momentum, weight_decay: of SGD with Nesterov momentum, annealed to zero by a
-            cosine; used where no optimiser is given.
-        clip_norm: see `Training`.
-        optimiser, scheduler: any of ``torch.optim``.
-        augmentation: of the training images.
-        seed: of the order of images and of the augmentation.
-        on_epoch: called after every epoch.
-
-    Returns:
-        One record per epoch.
-
-    Raises:
-        ValueError: if an argument is out of range or the training diverges.
-    """
-    cost = cost or SquaredError()
-    method: Method
-    if isinstance(model, HopfieldNetwork):
-        _check_exact(model)
-        method = EquilibriumPropagation(
-            model, estimator or CenteredEP(0.1), cost, phases or Phases()
-        )
-        image_size = model.layers[0].shape[-1]
-    else:
-        method, image_size = Backpropagation(model, cost), model.image_size
-    if optimiser is None:
-        if scheduler is not None:
-            raise ValueError("scheduler: is not allowed without the optimiser that it schedules")
-        optimiser = torch.optim.SGD(
-            parameter_groups(model, learning_rate),
-            lr=learning_rate,
-            momentum=momentum,
-            nesterov=momentum > 0.0,
-            weight_decay=weight_decay,
-        )
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
-    train_batches, test = memory_batches(
-        model, data, image_size, batch_size=batch_size, augmentation=augmentation, seed=seed
-    )
-    training = Training(
-        method, optimiser, train_batches, scheduler=scheduler, clip_norm=clip_norm, seed=seed
-    )
-    return run_epochs(training, test, epochs, on_epoch)
-
-
-def memory_batches(
-    model: nn.Module,
-    data: Dataset,
-    image_size: int,
-    *,
-    batch_size: int,
-    augmentation: Augmentation | None,
-    seed: int,
-) -> tuple[Batches, Batches]:
-    """Batches of the training and of the test images, on a model's device and in its dtype."""
-    first = next(model.parameters())
-    preparation = Preparation.for_dataset(data, image_size)
-    where: dict[str, Any] = {"device": first.device, "dtype": first.dtype, "seed": seed}
-    where |= {"batch_size": batch_size, "preparation": preparation}
-    train = Batches(data.train, augmentation=augmentation, **where)
-    return train, Batches(data.test, shuffle=False, **where)
-
-
-def run_epochs(
-    training: Training,
-    test: Batches,
-    epochs: int,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> list[EpochRecord]:
-    """Train for some epochs, and test after each; one record per epoch.
-
-    Raises:
-        ValueError: if the training diverges.
-    """
-    records = []
-    for _ in range(epochs):
-        start, rate = time.perf_counter(), training.optimiser.param_groups[0]["lr"]
-        summary = training.run_epoch()
-        tested = evaluate(training.method, test.epoch(0))
-        seconds = time.perf_counter() - start
-        records.append(EpochRecord(training.epoch, summary, None, tested, rate, seconds))
-        if on_epoch is not None:
-            on_epoch(records[-1])
-    return records
-
-
-def _check_exact(model: HopfieldNetwork) -> None:
-    """Weights on hardware would stay as they are while their digital copies learn."""
-    for number, edge in enumerate(model.edge_list()):
-        if not isinstance(edge.storage, ExactStorage | NoStorage):
-            raise ValueError(
-                f"model: edge {number} on {type(edge.storage).__name__} is not allowed; must be "
-                "exact (chips learn by neurosim_ep.onchip.train)"
-            )
