@@ -100,7 +100,7 @@ def build(
     data = load_images(recipe, data_dir, progress=progress)
     method = build_method(recipe, device, cards)
     train, validation = training_splits(recipe, data)
-    optimiser = _optimiser(method.model, recipe.learning)
+    optimiser = build_optimiser(method.model, recipe.learning)
     updates: Updates = optimiser
     if isinstance(method, OnChipLearning):
         updates = on_chip_updates(recipe, method, optimiser)
@@ -215,7 +215,8 @@ def build_estimator(learning: LearningRecipe) -> Estimator:
     return _ESTIMATORS[learning.estimator](learning.beta)
 
 
-def _optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:
+def build_optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:
+    """The recipe's optimiser over a model's parameters."""
     rate, rates = learning.learning_rate, learning.weight_learning_rates
     bias_rates = learning.bias_learning_rates
     if isinstance(model, CrossbarNetwork):

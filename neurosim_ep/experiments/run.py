@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,10 @@ from neurosim_ep.learning import (
 )
 from neurosim_ep.onchip import OnChipUpdates
 from neurosim_ep.plots import learning_curve
+
+
+class Stopped(Exception):
+    """A run was asked to stop after a batch; its checkpoint stands there."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def run(
     resume: bool = False,
     console: Console | None = None,
     command: Sequence[str] = (),
+    stop: Callable[[], bool] | None = None,
 ) -> Result:
     """Train a recipe in a run folder.
 
@@ -73,8 +78,11 @@ def run(
             bit on a CPU with the same number of threads); starts anew where there is none.
         console: where to show progress; standard error by default.
         command: recorded with the run; the process's own by default.
+        stop: asked after every batch; where it says so, the run stops and can be resumed.  An
+            epoch's evaluation is not interrupted; it follows when the run is resumed.
 
     Raises:
+        Stopped: if `stop` said so.
         ValueError: if the folder is taken, the recipe is not the resumed run's, data or device are
             missing, a checkpoint is damaged, or the training diverges.
     """
@@ -89,18 +97,19 @@ def run(
         files.check_free()
     experiment = build(recipe, data_dir, cards=cards, progress=console.is_terminal)
     if not started:
-        files.start(recipe, command or sys.argv, cards)
+        files.start(recipe, command or sys.argv, cards, experiment.data.display_name)
     updates, records = experiment.training.optimiser, None
     if isinstance(updates, OnChipUpdates):
         records = OnChipRecords(recipe, updates, files)
     history: list[dict[str, Any]] = []
     if started and files.checkpoint.exists():
         history = _restore(experiment.training, files.checkpoint)
+        files.write_metrics(history)  # a kill may have come between the two files
     if records is not None:
         records.begin(started)
     try:
         with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
-            _train(experiment, files, history, display, records)
+            _train(experiment, files, history, display, records, stop)
     finally:
         if records is not None:
             records.close()
@@ -119,6 +128,7 @@ def _train(
     history: list[dict[str, Any]],
     display: RunDisplay,
     records: OnChipRecords | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> None:
     training, interval_s = experiment.training, experiment.recipe.run.checkpoint_interval_s
     saved_at = time.monotonic()
@@ -128,6 +138,9 @@ def _train(
         display.on_batch(training)
         if records is not None:
             records.on_batch(training)
+        if stop is not None and stop():
+            save_checkpoint(files.checkpoint, _state(training, history))
+            raise Stopped
         # The last batch's checkpoint is the epoch's own, made after the evaluation.
         due = time.monotonic() - saved_at >= interval_s
         if due and training.batch < len(training.batches):
