@@ -83,6 +83,7 @@ def build(
     *,
     cards: Cards | None = None,
     progress: bool = True,
+    loaded: Dataset | None = None,
 ) -> Experiment:
     """Load the data and build the model of a recipe.
 
@@ -91,13 +92,14 @@ def build(
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
         cards: of a recipe on a chip; None loads those that it names.
         progress: show a download's progress.
+        loaded: the recipe's data set, where it is in memory already.
 
     Raises:
         ValueError: if the data or the device is missing.
     """
     device = device_of(recipe)
     cards = None if recipe.on_chip is None else cards or load_cards(recipe.on_chip)
-    data = load_images(recipe, data_dir, progress=progress)
+    data = load_images(recipe, data_dir, progress=progress, loaded=loaded)
     method = build_method(recipe, device, cards)
     train, validation = training_splits(recipe, data)
     optimiser = build_optimiser(method.model, recipe.learning)

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from neurosim_ep.config import Recipe
+from neurosim_ep.data import Dataset
 from neurosim_ep.experiments.build import Experiment, build
 from neurosim_ep.experiments.console import RunDisplay
 from neurosim_ep.experiments.on_chip.building import load_cards
@@ -64,6 +65,7 @@ def run(
     console: Console | None = None,
     command: Sequence[str] = (),
     stop: Callable[[], bool] | None = None,
+    loaded: Dataset | None = None,
 ) -> Result:
     """Train a recipe in a run folder.
 
@@ -80,6 +82,7 @@ def run(
         command: recorded with the run; the process's own by default.
         stop: asked after every batch; where it says so, the run stops and can be resumed.  An
             epoch's evaluation is not interrupted; it follows when the run is resumed.
+        loaded: the recipe's data set, where it is in memory already.
 
     Raises:
         Stopped: if `stop` said so.
@@ -95,7 +98,7 @@ def run(
         files.check_same(recipe, cards)
     else:
         files.check_free()
-    experiment = build(recipe, data_dir, cards=cards, progress=console.is_terminal)
+    experiment = build(recipe, data_dir, cards=cards, progress=console.is_terminal, loaded=loaded)
     if not started:
         files.start(recipe, command or sys.argv, cards, experiment.data.display_name)
     updates, records = experiment.training.optimiser, None

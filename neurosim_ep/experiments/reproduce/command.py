@@ -137,11 +137,11 @@ def reproduce(
         return _memory(call, calls, plans, console)
     jobs = jobs_of(plans)
     train = budget_min is None or budget_min > 0.0
-    check_jobs(jobs, data_dir, progress=console.is_terminal, train=train)
+    data = check_jobs(jobs, data_dir, progress=console.is_terminal, train=train)
     until = None if budget_min is None else began + 60.0 * budget_min
     spent: dict[str, float] = {}
     if train:
-        spent = train_jobs(jobs, until, data_dir=data_dir, console=console, command=command)
+        spent = train_jobs(jobs, until, data=data, console=console, command=command)
     about = {"budget_min": budget_min, "seconds_by_run": _rounded(spent)}
     return _accuracies(call, [*calls, _described(call, about)], rows_of(plans))
 

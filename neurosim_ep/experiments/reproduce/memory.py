@@ -142,7 +142,7 @@ def memory_notes(found: Sequence[Memory], scale: str, overrides: Sequence[str]) 
     if any(one.device != "CPU" for one in found):
         notes.append(
             "GPU: torch.cuda.max_memory_allocated of two training steps in a fresh process; "
-            "reserved: what PyTorch held, without CUDA's context. How the paper measured is not said"
+            "reserved: what PyTorch held, without CUDA's context. The paper does not say how it did"
         )
     notes.append("images of the data set, which stay on the device while training, are not counted")
     notes += [f"not measured: {one.row}: {one.message}" for one in found if one.message]

@@ -16,21 +16,21 @@ from neurosim_ep.experiments.reproduce.targets import Entry, entries_of, selecte
 SCHEDULES = ("faithful", "fast")
 SCALES = ("full", "small", "tiny")
 SCALE_NOTES = {
-    "small": "scale small: narrow networks (8-16-32-32 channels) on 500 training images",
+    "small": "scale small: narrow networks (8-16-32-32 channels) on 300 training images",
     "tiny": "scale tiny: networks of 4 channels on 48 of the 8x8 digits, whatever the row's data",
 }
 
 _SMALL = (
     "network.widths=[8, 16, 32, 32]",
-    "data.train_images=500",
-    "data.validation_images=100",
-    "data.test_images=250",
+    "data.train_images=300",
+    "data.validation_images=60",
+    "data.test_images=150",
     "learning.epochs=10",
-    "learning.batch_size=16",
+    "learning.batch_size=12",
 )
 # Narrow layers fall silent at the full-width gains of VGG5, and learn better by Adam.
-_SMALL_EP = ("learning.optimiser=adam", "learning.learning_rate=0.001", "learning.weight_decay=0")
-_SMALL_VGG5_EP = ("network.gains=[0.6, 0.7, 0.7, 0.6, 0.7]",)
+_NARROW_EP = ("learning.optimiser=adam", "learning.learning_rate=0.001", "learning.weight_decay=0")
+_NARROW_VGG5_EP = ("network.gains=[0.6, 0.7, 0.7, 0.6, 0.7]",)
 _TINY = (
     "network.widths=[4, 4, 4, 4]",
     "data.name=digits",
@@ -135,12 +135,10 @@ def _planned(
 def _of_scale(entry: Entry, scale: str) -> list[str]:
     if scale == "full":
         return []
-    if scale == "tiny":
-        return list(_TINY)
-    narrow = list(_SMALL)
+    narrow: tuple[str, ...] = _TINY if scale == "tiny" else _SMALL
     if entry.learned_by == "ep":
-        narrow += _SMALL_EP + (_SMALL_VGG5_EP if "vgg5" in entry.words else ())
-    return narrow
+        narrow += _NARROW_EP + (_NARROW_VGG5_EP if "vgg5" in entry.words else ())
+    return list(narrow)
 
 
 def _value(recipe: Recipe, field: str) -> Any:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from neurosim_ep.config import Recipe
-from neurosim_ep.data import load
+from neurosim_ep.data import Dataset, load
 from neurosim_ep.experiments.build import device_of
 from neurosim_ep.experiments.reproduce.plans import Planned
 from neurosim_ep.experiments.run import Stopped, run
@@ -52,7 +52,9 @@ def jobs_of(rows: Sequence[Planned]) -> list[Job]:
     return list(jobs.values())
 
 
-def check_jobs(jobs: Sequence[Job], data_dir: Path | None, *, progress: bool, train: bool) -> None:
+def check_jobs(
+    jobs: Sequence[Job], data_dir: Path | None, *, progress: bool, train: bool
+) -> dict[str, Dataset]:
     """Runs that were started are these trainings; devices and data are there for what is left.
 
     Args:
@@ -60,6 +62,9 @@ def check_jobs(jobs: Sequence[Job], data_dir: Path | None, *, progress: bool, tr
         data_dir: folder with the data sets.
         progress: show a download's progress.
         train: whether anything will be trained.
+
+    Returns:
+        The data sets by name.
 
     Raises:
         ValueError: naming what is not allowed.
@@ -71,15 +76,15 @@ def check_jobs(jobs: Sequence[Job], data_dir: Path | None, *, progress: bool, tr
     left = [job for job in jobs if train and not job.finished]
     for job in left:
         device_of(job.recipe)
-    for name in dict.fromkeys(job.recipe.data.name for job in left):
-        load(name, data_dir, progress=progress)
+    names = dict.fromkeys(job.recipe.data.name for job in left)
+    return {name: load(name, data_dir, progress=progress) for name in names}
 
 
 def train_jobs(
     jobs: Sequence[Job],
     until: float | None,
     *,
-    data_dir: Path | None,
+    data: Mapping[str, Dataset],
     console: Console,
     command: Sequence[str],
 ) -> dict[str, float]:
@@ -88,12 +93,14 @@ def train_jobs(
     What a training that finishes early leaves over is shared by those after it.  Where a tenth of
     the time is left in the end, another round begins over those that are not finished.  A training
     stops after the batch, or the evaluation, that its share runs out in, and goes on from there in
-    the next round or call.  One that fails is recorded, and not tried again in this call.
+    the next round or call, so that every call gets on by a batch at least.  One that fails is
+    recorded, and not tried again in this call.
 
     Args:
         jobs: in the order in which they take turns.
         until: `time.monotonic` at which the budget ends; None trains all to their ends.
-        data_dir, console, command: as in `run`.
+        data: data sets by name.
+        console, command: as in `run`.
 
     Returns:
         Seconds spent, by folder name.
@@ -105,10 +112,10 @@ def train_jobs(
         unfinished = []
         for place, job in enumerate(left):
             began = time.monotonic()
-            if until is not None and began >= until:
+            if until is not None and began >= until and spent:
                 return spent
             share = None if until is None else began + (until - began) / (len(left) - place)
-            if _train(job, share, data_dir, console, command):
+            if _train(job, share, data[job.recipe.data.name], console, command):
                 unfinished.append(job)
             taken = time.monotonic() - began
             spent[job.folder.name] = spent.get(job.folder.name, 0.0) + taken
@@ -121,12 +128,13 @@ def train_jobs(
 
 
 def _train(
-    job: Job, until: float | None, data_dir: Path | None, console: Console, command: Sequence[str]
+    job: Job, until: float | None, data: Dataset, console: Console, command: Sequence[str]
 ) -> bool:
     """Train until a moment; whether there is more to do."""
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "failed.json").unlink(missing_ok=True)
-    told = "to the end" if until is None else f"for {(until - time.monotonic()) / 60:.1f} min"
+    left_min = 0.0 if until is None else max(until - time.monotonic(), 0.0) / 60.0
+    told = "to the end" if until is None else f"for {left_min:.1f} min"
     console.print(f"{job.label}: {told}", highlight=False, markup=False, soft_wrap=True)
 
     def out_of_time() -> bool:
@@ -136,11 +144,11 @@ def _train(
         run(
             job.recipe,
             job.folder,
-            data_dir=data_dir,
             resume=True,
             console=console,
             command=command,
             stop=out_of_time,
+            loaded=data,
         )
     except Stopped:
         return True
