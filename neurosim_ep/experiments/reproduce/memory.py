@@ -93,7 +93,7 @@ def memory_table(found: Sequence[Memory], scale: str, schedule: str) -> Table:
     """The paper's memory beside ours."""
     told = f", schedule {schedule}" + ("" if scale == "full" else f", scale {scale}")
     table = Table(title=TITLES["memory"] + told)
-    table.add_column("row", overflow="fold")
+    table.add_column("row", min_width=max(len(one.row) for one in found))
     headings = [
         "paper (MiB)",
         "ours (MiB)",

@@ -27,7 +27,7 @@ def accuracy_table(target: str, rows: Sequence[Row], scale: str, schedule: str) 
     """
     told = f", schedule {schedule}" + ("" if scale == "full" else f", scale {scale}")
     table = Table(title=TITLES[target] + told)
-    table.add_column("row", overflow="fold")
+    table.add_column("row", min_width=max(len(row.entry.key) for row in rows))
     headings = ["data"]
     if target == "table1":
         headings.append("prior best (%)")
