@@ -31,10 +31,10 @@ def accuracy_table(target: str, rows: Sequence[Row], scale: str, schedule: str) 
     headings = ["data"]
     if target == "table1":
         headings.append("prior best (%)")
-    headings += ["paper (%)", "last epoch (%)", "best by validation (%)", "best by test (%)"]
+    headings += ["paper (%)", "last epoch (%)", "by validation (%)", "by test (%)"]
     headings += ["difference"]
     if target == "fig2":
-        headings.append("test loss, first to last epoch")
+        headings.append("test loss, first to last")
     for heading in [*headings, "epochs", "seeds"]:
         table.add_column(heading, justify="left" if heading == "data" else "right")
     for row in rows:
@@ -62,7 +62,8 @@ def notes_of(
     if overrides:
         notes.append(f"changed by --set: {', '.join(overrides)}; not the paper's settings")
     notes.append(
-        "best by test: chosen on what it is measured on, as the paper does; the difference is of it"
+        "by validation, by test: of the best epoch; by test is chosen on what it measures, as "
+        "the paper does, and the difference is of it"
     )
     outcomes = {outcome.folder: outcome for row in rows for outcome in row.outcomes}.values()
     open_ones = [o for o in outcomes if o.status in ("not started", "under way")]
