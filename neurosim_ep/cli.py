@@ -14,6 +14,7 @@ from neurosim_ep._cli_errors import one_line_errors, one_line_errors_together
 from neurosim_ep.cli_compare import compare
 from neurosim_ep.cli_devices import devices_app
 from neurosim_ep.cli_fidelity import fidelity
+from neurosim_ep.cli_reproduce import reproduce
 from neurosim_ep.cli_sweep import sweep
 
 app = typer.Typer(
@@ -120,6 +121,7 @@ def evaluate(
 
 app.command()(compare)
 app.command()(sweep)
+app.command()(reproduce)
 
 
 @app.command()

@@ -56,7 +56,8 @@ def whole(low: int, high: int) -> str:
 
 def test_all_expected_recipes_are_shipped() -> None:
     pairs = {name + suffix for name in PAPER + SMALL for suffix in ("", "-bp")}
-    assert set(SHIPPED) == pairs | {"digits-on-chip", "mlp-mnist-on-chip"}
+    fast = {f"{name}-fast" for name in PAPER}
+    assert set(SHIPPED) == pairs | fast | {"digits-on-chip", "mlp-mnist-on-chip"}
     assert list(SHIPPED) == sorted(SHIPPED)
 
 

@@ -86,6 +86,7 @@ def build(
     cards: Cards | None = None,
     progress: bool = True,
     processes: Processes = ALONE,
+    loaded: Dataset | None = None,
 ) -> Experiment:
     """Load the data and build the model of a recipe.
 
@@ -95,16 +96,17 @@ def build(
         cards: of a recipe on a chip; None loads those that it names.
         progress: show a download's progress.
         processes: those that train together; batches hold this process's share.
+        loaded: the recipe's data set, where it is in memory already.
 
     Raises:
         ValueError: if the data or the device is missing.
     """
     device, share = device_of(recipe, processes), processes.share
     cards = None if recipe.on_chip is None else cards or load_cards(recipe.on_chip)
-    data = load_images(recipe, data_dir, progress=progress)
+    data = load_images(recipe, data_dir, progress=progress, loaded=loaded)
     method = build_method(recipe, device, cards)
     train, validation = training_splits(recipe, data)
-    optimiser = _optimiser(method.model, recipe.learning)
+    optimiser = build_optimiser(method.model, recipe.learning)
     updates: Updates = optimiser
     if isinstance(method, OnChipLearning):
         updates = on_chip_updates(recipe, method, optimiser)
@@ -226,7 +228,8 @@ def build_estimator(learning: LearningRecipe) -> Estimator:
     return _ESTIMATORS[learning.estimator](learning.beta)
 
 
-def _optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:
+def build_optimiser(model: torch.nn.Module, learning: LearningRecipe) -> Optimizer:
+    """The recipe's optimiser over a model's parameters."""
     rate, rates = learning.learning_rate, learning.weight_learning_rates
     bias_rates = learning.bias_learning_rates
     if isinstance(model, CrossbarNetwork):

@@ -22,18 +22,27 @@ from neurosim_ep.data import (
 _VALIDATION_SEED = 0
 
 
-def load_images(recipe: Recipe, data_dir: Path | None = None, *, progress: bool = True) -> Dataset:
+def load_images(
+    recipe: Recipe,
+    data_dir: Path | None = None,
+    *,
+    progress: bool = True,
+    loaded: Dataset | None = None,
+) -> Dataset:
     """The recipe's data set, with as many test images as the recipe asks for.
 
     Args:
         recipe: a valid recipe.
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
         progress: show a download's progress.
+        loaded: the whole data set, where it is in memory already.
 
     Raises:
         ValueError: if the data are missing.
     """
-    data, count = load(recipe.data.name, data_dir, progress=progress), recipe.data.test_images
+    data, count = loaded, recipe.data.test_images
+    if data is None:
+        data = load(recipe.data.name, data_dir, progress=progress)
     return data if count is None else replace(data, test=data.test.first(count))
 
 

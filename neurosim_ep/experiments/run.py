@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from neurosim_ep.config import Recipe
+from neurosim_ep.data import Dataset
 from neurosim_ep.experiments.build import Experiment, build, device_of
 from neurosim_ep.experiments.console import RunDisplay
 from neurosim_ep.experiments.on_chip.building import load_cards
@@ -31,6 +32,10 @@ from neurosim_ep.learning import (
 )
 from neurosim_ep.onchip import OnChipUpdates
 from neurosim_ep.plots import learning_curve
+
+
+class Stopped(Exception):
+    """A run was asked to stop after a batch; its checkpoint stands there."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def run(
     resume: bool = False,
     console: Console | None = None,
     command: Sequence[str] = (),
+    stop: Callable[[], bool] | None = None,
+    loaded: Dataset | None = None,
     processes: Processes = ALONE,
 ) -> Result:
     """Train a recipe in a run folder.
@@ -78,10 +85,14 @@ def run(
             bit on a CPU with the same number of threads); starts anew where there is none.
         console: where to show progress; standard error by default.
         command: recorded with the run; the process's own by default.
+        stop: asked after every batch; where it says so, the run stops and can be resumed.  An
+            epoch's evaluation is not interrupted; it follows when the run is resumed.
+        loaded: the recipe's data set, where it is in memory already.
         processes: those that train together, from `neurosim_ep.learning.joined_processes`; the
             first one writes, the others need no folder.
 
     Raises:
+        Stopped: if `stop` said so.
         ValueError: if the folder is taken, the recipe is not the resumed run's, data or device are
             missing, a checkpoint is damaged, the recipe cannot be trained by several processes, or
             the training diverges.
@@ -103,10 +114,16 @@ def run(
     processes.use(device)
     with processes.together():
         experiment = build(
-            recipe, data_dir, cards=cards, progress=console.is_terminal, processes=processes
+            recipe,
+            data_dir,
+            cards=cards,
+            progress=console.is_terminal,
+            loaded=loaded,
+            processes=processes,
         )
         if processes.first and not started:
-            files.start(recipe, command or sys.argv, cards, processes.count)
+            data = experiment.data.display_name
+            files.start(recipe, command or sys.argv, cards, data, processes.count)
     processes.same_model(experiment.training.method.model)
     updates, records = experiment.training.optimiser, None
     if isinstance(updates, OnChipUpdates):
@@ -114,13 +131,15 @@ def run(
     history: list[dict[str, Any]] = []
     if processes.decided(started and files.checkpoint.exists()):
         history = _restore(experiment.training, files.checkpoint)
+        if processes.first:
+            files.write_metrics(history)  # a kill may have come between the two files
     if records is not None:
         records.begin(started)
     try:
         with RunDisplay(console, recipe.name, recipe.learning.epochs) as display:
             for line in records.warnings if records is not None else ():
                 display.warn(line)
-            _train(experiment, files, history, display, records)
+            _train(experiment, files, history, display, records, stop)
     except ValueError as error:
         if isinstance(updates, OnChipUpdates):
             raise ValueError(explained(str(error), recipe, updates)) from error
@@ -145,6 +164,7 @@ def _train(
     history: list[dict[str, Any]],
     display: RunDisplay,
     records: OnChipRecords | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> None:
     training, interval_s = experiment.training, experiment.recipe.run.checkpoint_interval_s
     saved_at, processes = time.monotonic(), training.processes
@@ -160,6 +180,9 @@ def _train(
         display.on_batch(training)
         if records is not None:
             records.on_batch(training)
+        if stop is not None and processes.decided(stop()):
+            save()
+            raise Stopped
         # The last batch's checkpoint is the epoch's own, made after the evaluation.
         due = time.monotonic() - saved_at >= interval_s
         if training.batch < len(training.batches) and processes.decided(due):

@@ -119,12 +119,14 @@ class RunFolder:
         recipe: Recipe,
         command: Sequence[str],
         cards: Cards | None = None,
+        data: str = "",
         processes: int = 1,
     ) -> None:
-        """Make the folder and record what will run in it, on which hardware."""
+        """Make the folder and record what will run in it, on which hardware and data."""
         self.path.mkdir(parents=True, exist_ok=True)
         environment = describe_environment() | {"processes": processes}
         environment |= {"command": list(command), "seed": recipe.seed}
+        environment |= {"data": data or recipe.data.name}
         write_text(self.environment, json.dumps(environment, indent=2) + "\n")
         if cards is not None:
             write_text(self.device_card, dump_card(cards.device))
@@ -187,6 +189,27 @@ class RunFolder:
         writer.writerows(history)
         write_text(self.metrics, text.getvalue())
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows of the metrics file, as they were written; empty before the first epoch's end.
+
+        Raises:
+            ValueError: if the file is damaged.
+        """
+        if not self.metrics.is_file():
+            return []
+        try:
+            with self.metrics.open(encoding="utf-8", newline="") as file:
+                rows = [
+                    {name: _number(text) for name, text in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+            assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        except (AssertionError, KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{self.metrics}: damaged or foreign; must be the metrics of a run"
+            ) from None
+        return rows
+
 
 def epoch_row(record: EpochRecord) -> dict[str, Any]:
     """One epoch as a flat row; units in the names, empty where there is nothing."""
@@ -210,6 +233,13 @@ def describe_environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if cuda else None,
     }
+
+
+def _number(text: str) -> int | float | None:
+    """What a cell of the metrics holds; None of an empty one."""
+    if not text:
+        return None
+    return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

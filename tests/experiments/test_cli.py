@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("train", "evaluate", "compare", "sweep", "fidelity", "devices", "validate", "recipes")
+COMMANDS = ("train", "evaluate", "compare", "sweep", "reproduce", "fidelity", "devices", "validate")
+COMMANDS += ("recipes",)
 TINY = (
     "--set=train_images=120",
     "--set=validation_images=40",
