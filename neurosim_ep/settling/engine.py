@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neurosim_ep.models import Activation, Cost, HopfieldNetwork, NoiseSum
 from neurosim_ep.settling.order import update_groups
-from neurosim_ep.settling.reads import DeltaReads, FullReads
+from neurosim_ep.settling.reads import DeltaReads, FullReads, prepared_readers
 from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
 
 MAX_ITERATIONS = 10_000
@@ -74,10 +74,11 @@ class Settling:
         self._edges, self._copies = edges, copies
         self._constant, self._input_winners = _constant_currents(network, states, copies)
         self._versions = [0] * len(states)
+        readers = prepared_readers(edges, len(states[0]))
         if free is None:
-            self._reads = FullReads(edges, states, self._versions)
+            self._reads = FullReads(edges, states, self._versions, readers)
         else:
-            self._reads = DeltaReads(edges, states, self._versions, free, settling)
+            self._reads = DeltaReads(edges, states, self._versions, readers, free, settling)
 
     def iterate(self) -> None:
         """Update every free layer once, group by group."""
