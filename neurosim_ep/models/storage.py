@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from neurosim_ep._toml_text import problem
 from neurosim_ep.models.geometry import Geometry, Scratch
 
 
@@ -102,13 +103,20 @@ class Storage(nn.Module):
         """
         return 0.0
 
-    def prepared(self, batch: int, scratch: Scratch) -> Reader:
+    def prepared(self, batch: int, scratch: Scratch, dtype: torch.dtype | None = None) -> Reader:
         """Reads of the weights as they are now, made ready for many reads without autograd.
 
         Args:
             batch: how many states a read usually drives.
             scratch: buffers that the edges of one settling share.
+            dtype: what is multiplied, and the currents of one read, are rounded to it; None keeps
+                the states' own.
+
+        Raises:
+            ValueError: for a dtype, where reads are not tensor operations.
         """
+        if dtype is not None:
+            raise ValueError(problem("precision", str(dtype), "full: these reads are simulated"))
         return self
 
     def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
@@ -177,9 +185,9 @@ class ExactStorage(WeightStorage):
         """``transposed(currents)``."""
         return _by_parts(lambda real: self.geometry.transposed(real, self.weight), currents)
 
-    def prepared(self, batch: int, scratch: Scratch) -> Reader:
+    def prepared(self, batch: int, scratch: Scratch, dtype: torch.dtype | None = None) -> Reader:
         """The geometry's fastest reads; equal up to rounding."""
-        return _ExactReader(self, batch, scratch)
+        return _ExactReader(self, batch, scratch, dtype)
 
 
 class _ExactReader:
@@ -187,18 +195,24 @@ class _ExactReader:
 
     resolution = 0.0
 
-    def __init__(self, storage: ExactStorage, batch: int, scratch: Scratch) -> None:
-        self._reads = storage.geometry.prepared(storage.weight, batch, scratch)
+    def __init__(
+        self, storage: ExactStorage, batch: int, scratch: Scratch, dtype: torch.dtype | None
+    ) -> None:
+        weight = storage.weight if dtype is None else storage.weight.to(dtype)
+        reads = storage.geometry.prepared(weight, batch, scratch)
+        self._forward, self._back = reads.linear, reads.transposed
+        if dtype is not None:
+            self._forward, self._back = _cast(reads.linear, dtype), _cast(reads.transposed, dtype)
 
     def forward_read(
         self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
     ) -> Tensor:
-        return _by_parts(self._reads.linear, pre)
+        return _by_parts(self._forward, pre)
 
     def transposed_read(
         self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
     ) -> Tensor:
-        return _by_parts(self._reads.transposed, currents)
+        return _by_parts(self._back, currents)
 
 
 class NoStorage(Storage):
@@ -209,6 +223,10 @@ class NoStorage(Storage):
     ) -> Tensor:
         """The geometry's fixed map."""
         return self.geometry.linear(pre, pre)
+
+    def prepared(self, batch: int, scratch: Scratch, dtype: torch.dtype | None = None) -> Reader:
+        """Itself: nothing is multiplied."""
+        return self
 
     def transposed_read(
         self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
@@ -233,3 +251,8 @@ def as_complex(parts: Tensor) -> Tensor:
 def _by_parts(read: Callable[[Tensor], Tensor], driven: Tensor) -> Tensor:
     """A real read of real states, or of the real and imaginary parts of complex ones."""
     return as_complex(read(as_real(driven))) if driven.is_complex() else read(driven)
+
+
+def _cast(read: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A read in another dtype, of states and to currents in theirs."""
+    return lambda driven: read(driven.to(dtype)).to(driven.dtype)

@@ -21,8 +21,10 @@ TIE_MARGIN = 16.0
 TIE_SHARE = 0.25
 
 
-def prepared_readers(edges: Sequence[Edge], batch: int) -> list[Reader]:
-    """One reader per edge, for a batch of images.
+def prepared_readers(
+    edges: Sequence[Edge], batch: int, dtype: torch.dtype | None = None
+) -> list[Reader]:
+    """One reader per edge, for a batch of images; ``dtype`` is what exact edges multiply in.
 
     Autograd has to see the weights; input edges are read once and gain nothing.
     """
@@ -30,7 +32,7 @@ def prepared_readers(edges: Sequence[Edge], batch: int) -> list[Reader]:
         return [edge.storage for edge in edges]
     scratch = Scratch()
     return [
-        edge.storage if 0 in (edge.pre, edge.post) else edge.storage.prepared(batch, scratch)
+        edge.storage if 0 in (edge.pre, edge.post) else edge.storage.prepared(batch, scratch, dtype)
         for edge in edges
     ]
 

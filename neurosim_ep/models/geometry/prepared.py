@@ -44,7 +44,8 @@ def prepared_convolution(
     Only on the CPU and without autograd: a GPU's library chooses among such forms by itself.
     """
     reads = PreparedReads(geometry, weight)
-    if weight.device.type != "cpu" or torch.is_grad_enabled():
+    exact = weight.dtype in (torch.float32, torch.float64)
+    if weight.device.type != "cpu" or torch.is_grad_enabled() or not exact:
         return reads
     weight = weight.detach()
     pre, linear = geometry.pre_shape[1:], geometry.linear_shape[1:]
