@@ -24,6 +24,8 @@ from torch import Tensor
 from neurosim_ep.models import Edge, HopfieldNetwork, hopfield_resnet13, vgg5
 from neurosim_ep.settling import settle, update_groups
 
+NETWORKS = {"vgg5": vgg5, "hopfield_resnet13": hopfield_resnet13}
+
 
 def plain_loop(network: HopfieldNetwork, images: Tensor, iterations: int) -> list[Tensor]:
     """Settle in asynchronous order, recomputing everything."""
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="timings of each, in turns")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--paper-code", type=Path, help="checkout of the paper's public code")
+    parser.add_argument("--network", choices=sorted(NETWORKS), help="only this one")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     images = torch.rand(options.batch, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -76,7 +79,8 @@ def main() -> None:
     rate = matrix_products_per_s()
     print(f"batch {options.batch}, {count} iterations, {options.threads} threads, CPU time")
     print(f"matrix products: {2e-9 * rate:.0f} GFLOP/s")
-    for name, network in (("vgg5", vgg5()), ("hopfield_resnet13", hopfield_resnet13())):
+    for name in [options.network] if options.network else NETWORKS:
+        network = NETWORKS[name]()
         runs: dict[str, Callable[[], Sequence[Tensor]]] = {
             "neurosim_ep": partial(settle, network, images, iterations=count, order="asynchronous"),
             "plain loop": partial(plain_loop, network, images, count),

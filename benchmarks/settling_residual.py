@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from images import cifar10
 from paper_code import PaperCode
-from settling_iteration import plain_loop
+from settling_iteration import NETWORKS, plain_loop
 from torch import Tensor
 
-from neurosim_ep.models import HopfieldNetwork, hopfield_resnet13, vgg5
+from neurosim_ep.models import HopfieldNetwork
 from neurosim_ep.settling import Engine, settle
 
 
@@ -36,10 +36,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="CIFAR-10 test images")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--paper-code", type=Path, help="checkout of the paper's public code")
+    parser.add_argument("--network", choices=sorted(NETWORKS), help="only this one")
     options = parser.parse_args()
     torch.set_num_threads(1)
     images, _ = cifar10(options.batch)
-    for name, network in (("vgg5", vgg5()), ("hopfield_resnet13", hopfield_resnet13())):
+    for name in [options.network] if options.network else NETWORKS:
+        network = NETWORKS[name]()
         free = partial(settle, network, images, iterations=400, tolerance=options.residual)
         # The residual of iteration n is what iteration n changed: n - 1 iterations are enough.
         count = free(order="asynchronous").iterations - 1

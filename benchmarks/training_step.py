@@ -16,13 +16,12 @@ from pathlib import Path
 
 import torch
 from paper_code import PaperCode
-from settling_iteration import plain_loop
+from settling_iteration import NETWORKS, plain_loop
 
 from neurosim_ep.learning import CenteredEP, Phases, equilibrium_gradient
-from neurosim_ep.models import HopfieldNetwork, hopfield_resnet13, mlp, vgg5
+from neurosim_ep.models import HopfieldNetwork, hopfield_resnet13, mlp
 
 EPOCH_IMAGES = 50_000
-NETWORKS = {"vgg5": vgg5, "hopfield_resnet13": hopfield_resnet13}
 
 
 def best_s(run: Callable[[], object], rounds: int = 2) -> float:
