@@ -39,7 +39,9 @@ class PaperCode:
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
         energy = getattr(importlib.import_module("model.hopfield.network"), _CLASSES[name])
-        self._function = energy(3, network.num_outputs, activation="relu6")
+        # One gain per weight; the weights themselves are replaced below.
+        gains = [1.0] * len(network.weights)
+        self._function = energy(3, network.num_outputs, activation="relu6", weight_gains=gains)
         self._function.set_device(device)
         for own, theirs in zip(network.parameters(), self._function.params(), strict=True):
             theirs.state.copy_(own.detach())
