@@ -70,6 +70,8 @@ class PaperCode:
             self._function.params(), self._function.layers(), function, cost, minimizer
         )
         estimator.variant, estimator.nudging = "centered", 0.1
-        estimator.compute_gradient()
+        # It takes some of its gradients by autograd.
+        with torch.enable_grad():
+            estimator.compute_gradient()
         if images.is_cuda:
             torch.cuda.synchronize()
