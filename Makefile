@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint bench clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,24 @@ lint: install
 
 test: lint
 	$(BIN)/pytest
+
+# The paper's public code joins in where PAPER_CODE names a checkout of it; a GPU where there is one.
+BENCH := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
+bench: install
+	$(BENCH)/settling_iteration.py $(if $(PAPER_CODE),--paper-code $(PAPER_CODE))
+	$(BENCH)/settling_residual.py $(if $(PAPER_CODE),--paper-code $(PAPER_CODE))
+	$(BENCH)/training_step.py $(if $(PAPER_CODE),--paper-code $(PAPER_CODE))
+	$(BENCH)/training_step.py --growth
+	$(BENCH)/training_step.py --memory
+	$(BENCH)/gradient_precision.py
+	$(BENCH)/crossbar_settling.py
+	$(BENCH)/crossbar_read.py
+	$(BENCH)/wire_resistance.py
+	$(BENCH)/on_chip_epoch.py
+	$(BENCH)/on_chip_update.py
+	$(BENCH)/gpu.py $$($(BIN)/python -c \
+		'import torch; print("" if torch.cuda.is_available() else "--toy")') \
+		$(if $(PAPER_CODE),--paper-code $(PAPER_CODE))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

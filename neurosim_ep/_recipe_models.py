@@ -112,6 +112,12 @@ class SettlingRecipe(_Table):
     once its residual is below it and the iterations are the maximum. `nudged_reads` are of the
     whole state ("full") or of its change against the free state ("delta"). `warm_start` starts
     a training batch's free phase from the states in which the last batch's ended.
+
+    `precision` is of what exact edges multiply in both phases: "full" is `run.dtype`.
+    `acceleration` "overrelaxed" moves every layer beyond its update, in orders that make the
+    Lyapunov function fall. `capture` "auto" replays whole phases as CUDA graphs on a GPU.
+    `check_interval` is how many iterations pass between two looks at the residual where there is
+    a tolerance; absent, 1 on a CPU and 10 on a GPU.
     """
 
     order: Literal["synchronous", "asynchronous", "coloured", "forward", "backward"] = "coloured"
@@ -120,6 +126,10 @@ class SettlingRecipe(_Table):
     tolerance: _Positive | None = None
     nudged_reads: Literal["full", "delta"] = "full"
     warm_start: bool = False
+    precision: Literal["full", "tf32", "bfloat16", "float16"] = "full"
+    acceleration: Literal["none", "overrelaxed"] = "none"
+    capture: Literal["auto", "none"] = "auto"
+    check_interval: _Iterations | None = None
 
 
 class LearningRecipe(_Table):
@@ -180,6 +190,7 @@ class Recipe(_Table):
     @model_validator(mode="after")
     def _obeys_rules(self) -> Recipe:
         lines = [*_network_problems(self), *_data_problems(self), *_learning_problems(self)]
+        lines += _settling_problems(self)
         lines += on_chip_problems(self)
         if lines:
             raise ValueError("\n".join(lines))
@@ -243,6 +254,25 @@ def _data_problems(recipe: Recipe) -> list[str]:
     most = spec_for(data.name).test_images
     if data.test_images is not None and data.test_images > most:
         lines.append(problem("data.test_images", data.test_images, f"at most {most} {of_data}"))
+    return lines
+
+
+def _settling_problems(recipe: Recipe) -> list[str]:
+    """Return the lines of what is wrong among the fields of `settling` and their users."""
+    settling, lines = recipe.settling, []
+    if settling.acceleration != "none":
+        if settling.order in ("synchronous", "asynchronous"):
+            allowed = f'"none" with settling.order = "{settling.order}"'
+            lines.append(problem("settling.acceleration", settling.acceleration, allowed))
+        if recipe.network.activation == "sigmoid":
+            allowed = '"none" with network.activation = "sigmoid"'
+            lines.append(problem("settling.acceleration", settling.acceleration, allowed))
+    if settling.precision != "full" and recipe.on_chip is not None:
+        allowed = '"full" with a table on_chip, whose reads are simulated'
+        lines.append(problem("settling.precision", settling.precision, allowed))
+    if settling.check_interval is not None and settling.tolerance is None:
+        allowed = "absent without settling.tolerance"
+        lines.append(problem("settling.check_interval", settling.check_interval, allowed))
     return lines
 
 

@@ -443,5 +443,5 @@ def test_any_recipe_round_trips(
     recipe = recipe_from_mapping(data)
     text = dump_recipe(recipe)
     assert recipe_from_mapping(tomllib.loads(text)) == recipe
-    assert "none" not in text.lower() or "none" in (name + description).lower()
+    assert "= none" not in text.lower() or "none" in (name + description).lower()
     text.encode("utf-8")

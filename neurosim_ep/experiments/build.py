@@ -50,6 +50,7 @@ from neurosim_ep.models import (
     vgg5,
 )
 from neurosim_ep.onchip import OnChipLearning, on_chip_groups
+from neurosim_ep.settling import Engine
 
 _COSTS: dict[str, type[Cost]] = {"squared_error": SquaredError, "cross_entropy": CrossEntropy}
 _ESTIMATORS: dict[str, type[Estimator]] = {
@@ -212,7 +213,11 @@ def build_method(recipe: Recipe, device: torch.device, cards: Cards | None = Non
         settling.order,
         settling.tolerance,
         settling.nudged_reads,
+        Engine(
+            settling.precision, settling.acceleration, settling.capture, settling.check_interval
+        ),
     )
+    phases.engine.check_device(device)
     exact = EquilibriumPropagation(
         network, build_estimator(recipe.learning), cost, phases, warm_start=settling.warm_start
     )

@@ -14,7 +14,7 @@ from neurosim_ep.learning.products import (
     split_phases,
 )
 from neurosim_ep.models import Cost, HopfieldNetwork, SquaredError
-from neurosim_ep.settling import States, settle, settle_nudged, unrolled
+from neurosim_ep.settling import Engine, States, settle, settle_nudged, unrolled
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Phases:
         order: update order of both.
         tolerance: residual at which the free phase stops.
         nudged_reads: ``full`` or ``delta``.
+        engine: precision, acceleration, capture; see `neurosim_ep.settling.Engine`.
     """
 
     free_iterations: int = 120
@@ -34,6 +35,7 @@ class Phases:
     order: str = "coloured"
     tolerance: float | None = None
     nudged_reads: str = "full"
+    engine: Engine = field(default_factory=Engine)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def weighted_equilibria(
         order=phases.order,
         tolerance=phases.tolerance,
         initial=initial,
+        engine=phases.engine,
     )
     targets = cost.targets(labels, network.num_outputs, images.dtype)
     terms = estimator.terms(generator)
@@ -137,6 +140,7 @@ def weighted_equilibria(
         iterations=phases.nudged_iterations,
         order=phases.order,
         reads=phases.nudged_reads,
+        engine=phases.engine,
     )
     return Contrast(
         free,

@@ -129,6 +129,7 @@ class EquilibriumPropagation:
             iterations=self.phases.free_iterations,
             order=self.phases.order,
             tolerance=self.phases.tolerance,
+            engine=self.phases.engine,
         )
 
     def carried(self) -> list[Tensor] | None:

@@ -3,13 +3,21 @@
 from neurosim_ep.models.activations import Activation, Linear, ReLU, ReLUAlpha, Sigmoid
 from neurosim_ep.models.costs import Cost, CrossEntropy, SquaredError
 from neurosim_ep.models.feedforward import FeedForward
-from neurosim_ep.models.geometry import Convolution, Dense, Geometry, Identity, PooledConvolution
+from neurosim_ep.models.geometry import (
+    Convolution,
+    Dense,
+    Geometry,
+    Identity,
+    PooledConvolution,
+    Scratch,
+)
 from neurosim_ep.models.initialisation import initialise
 from neurosim_ep.models.network import Edge, HopfieldNetwork, Layer
 from neurosim_ep.models.storage import (
     ExactStorage,
     NoiseSum,
     NoStorage,
+    Reader,
     Storage,
     WeightStorage,
     as_complex,
@@ -36,6 +44,8 @@ __all__ = [
     "PooledConvolution",
     "ReLU",
     "ReLUAlpha",
+    "Reader",
+    "Scratch",
     "Sigmoid",
     "SquaredError",
     "Storage",

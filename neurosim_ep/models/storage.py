@@ -5,11 +5,13 @@ answers, they never ask.
 """
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from neurosim_ep.models.geometry import Geometry
+from neurosim_ep._toml_text import problem
+from neurosim_ep.models.geometry import Geometry, Scratch
 
 
 class NoiseSum:
@@ -41,6 +43,24 @@ class NoiseSum:
             # Fast convolutions may leave a variance of zero slightly negative.
             deviation = self._variance.clamp_min(0.0).sqrt_()
             currents.addcmul_(self._normal(currents), deviation)
+
+
+class Reader(Protocol):
+    """What settling reads an edge with: its storage, or a form of it made ready for many reads."""
+
+    @property
+    def resolution(self) -> float:
+        """As of `Storage`."""
+
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
+        """As of `Storage`."""
+
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
+        """As of `Storage`."""
 
 
 class Storage(nn.Module):
@@ -82,6 +102,22 @@ class Storage(nn.Module):
         0 where nothing rounds them.
         """
         return 0.0
+
+    def prepared(self, batch: int, scratch: Scratch, dtype: torch.dtype | None = None) -> Reader:
+        """Reads of the weights as they are now, made ready for many reads without autograd.
+
+        Args:
+            batch: how many states a read usually drives.
+            scratch: buffers that the edges of one settling share.
+            dtype: what is multiplied, and the currents of one read, are rounded to it; None keeps
+                the states' own.
+
+        Raises:
+            ValueError: for a dtype, where reads are not tensor operations.
+        """
+        if dtype is not None:
+            raise ValueError(problem("precision", str(dtype), "full: these reads are simulated"))
+        return self
 
     def accumulate_gradient(self, pre: Tensor, post: Tensor) -> None:
         """Add the gradient of ``-sum_b <post_b, read(pre_b)>`` to what the optimiser will use.
@@ -141,17 +177,42 @@ class ExactStorage(WeightStorage):
         self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
     ) -> Tensor:
         """``linear(pre)``."""
-        if pre.is_complex():
-            return as_complex(self.geometry.linear(as_real(pre), self.weight))
-        return self.geometry.linear(pre, self.weight)
+        return _by_parts(lambda real: self.geometry.linear(real, self.weight), pre)
 
     def transposed_read(
         self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
     ) -> Tensor:
         """``transposed(currents)``."""
-        if currents.is_complex():
-            return as_complex(self.geometry.transposed(as_real(currents), self.weight))
-        return self.geometry.transposed(currents, self.weight)
+        return _by_parts(lambda real: self.geometry.transposed(real, self.weight), currents)
+
+    def prepared(self, batch: int, scratch: Scratch, dtype: torch.dtype | None = None) -> Reader:
+        """The geometry's fastest reads; equal up to rounding."""
+        return _ExactReader(self, batch, scratch, dtype)
+
+
+class _ExactReader:
+    """An exact storage's reads in the geometry's prepared form."""
+
+    resolution = 0.0
+
+    def __init__(
+        self, storage: ExactStorage, batch: int, scratch: Scratch, dtype: torch.dtype | None
+    ) -> None:
+        weight = storage.weight if dtype is None else storage.weight.to(dtype)
+        reads = storage.geometry.prepared(weight, batch, scratch)
+        self._forward, self._back = reads.linear, reads.transposed
+        if dtype is not None:
+            self._forward, self._back = _cast(reads.linear, dtype), _cast(reads.transposed, dtype)
+
+    def forward_read(
+        self, pre: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
+        return _by_parts(self._forward, pre)
+
+    def transposed_read(
+        self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
+    ) -> Tensor:
+        return _by_parts(self._back, currents)
 
 
 class NoStorage(Storage):
@@ -162,6 +223,10 @@ class NoStorage(Storage):
     ) -> Tensor:
         """The geometry's fixed map."""
         return self.geometry.linear(pre, pre)
+
+    def prepared(self, batch: int, scratch: Scratch, dtype: torch.dtype | None = None) -> Reader:
+        """Itself: nothing is multiplied."""
+        return self
 
     def transposed_read(
         self, currents: Tensor, *, delta: bool = False, noise: NoiseSum | None = None
@@ -181,3 +246,13 @@ def as_real(states: Tensor) -> Tensor:
 def as_complex(parts: Tensor) -> Tensor:
     """Inverse of `as_real`."""
     return torch.complex(*parts.chunk(2))
+
+
+def _by_parts(read: Callable[[Tensor], Tensor], driven: Tensor) -> Tensor:
+    """A real read of real states, or of the real and imaginary parts of complex ones."""
+    return as_complex(read(as_real(driven))) if driven.is_complex() else read(driven)
+
+
+def _cast(read: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A read in another dtype, of states and to currents in theirs."""
+    return lambda driven: read(driven.to(dtype)).to(driven.dtype)

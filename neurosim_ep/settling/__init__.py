@@ -6,17 +6,23 @@ groups are sets of mutually unconnected layers (``coloured``) is therefore block
 F falls with every group and settling converges.
 """
 
-from neurosim_ep.settling.engine import MAX_ITERATIONS
+from neurosim_ep.settling.engine import MAX_ITERATIONS, RELAXATION
 from neurosim_ep.settling.lyapunov import lyapunov
+from neurosim_ep.settling.options import ACCELERATIONS, CAPTURES, PRECISIONS, Engine
 from neurosim_ep.settling.order import ORDERS, update_groups
 from neurosim_ep.settling.phases import READS, settle, settle_nudged, unrolled
 from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
 
 __all__ = [
+    "ACCELERATIONS",
+    "CAPTURES",
     "MAX_ITERATIONS",
     "ORDERS",
+    "PRECISIONS",
     "READS",
+    "RELAXATION",
     "UNSETTLED_RESIDUAL",
+    "Engine",
     "States",
     "lyapunov",
     "relative_change",

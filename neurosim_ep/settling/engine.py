@@ -10,12 +10,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosim_ep.models import Activation, Cost, HopfieldNetwork, NoiseSum
+from neurosim_ep._toml_text import problem
+from neurosim_ep.models import Activation, Cost, HopfieldNetwork, Linear, NoiseSum, ReLU, ReLUAlpha
+from neurosim_ep.settling.options import Engine
 from neurosim_ep.settling.order import update_groups
-from neurosim_ep.settling.reads import DeltaReads, FullReads
+from neurosim_ep.settling.reads import DeltaReads, FullReads, prepared_readers
 from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
+from neurosim_ep.settling.stopping import Stop
 
 MAX_ITERATIONS = 10_000
+
+RELAXATION = 1.4
+"""How far an over-relaxed layer moves, in units of its update's step: any number below 2 makes F
+fall; this one took the fewest iterations on the paper's networks (docs/performance.md)."""
+
+# Orders whose groups are exact steps of descent on F, for any graph.
+_DESCENDING = ("coloured", "forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,10 @@ class Settling:
         free: the free states, for delta reads; None reads whole states.  ``states`` may then hold
             several phases, each a copy of the free batch.
         copies: how many phases the batch holds; the input's currents are read for one of them.
+        engine: see `Engine`; capture is not done here.
+
+    Raises:
+        ValueError: if the engine's choices do not go with the network or the order.
     """
 
     def __init__(
@@ -56,7 +70,11 @@ class Settling:
         nudge: Nudge | None = None,
         free: Sequence[Tensor] | None = None,
         copies: int = 1,
+        engine: Engine | None = None,
     ) -> None:
+        self.engine = engine or Engine()
+        _check_acceleration(self.engine, network, order)
+        self._relaxation = RELAXATION if self.engine.acceleration == "overrelaxed" else 1.0
         self.states = states
         self.iterations = 0
         self._groups = update_groups(network, order)
@@ -74,10 +92,11 @@ class Settling:
         self._edges, self._copies = edges, copies
         self._constant, self._input_winners = _constant_currents(network, states, copies)
         self._versions = [0] * len(states)
+        readers = prepared_readers(edges, len(states[0]), self.engine.read_dtype)
         if free is None:
-            self._reads = FullReads(edges, states, self._versions)
+            self._reads = FullReads(edges, states, self._versions, readers)
         else:
-            self._reads = DeltaReads(edges, states, self._versions, free, settling)
+            self._reads = DeltaReads(edges, states, self._versions, readers, free, settling)
 
     def iterate(self) -> None:
         """Update every free layer once, group by group."""
@@ -117,7 +136,11 @@ class Settling:
             nudge = self._nudge
             current = current - nudge.beta * nudge.cost.gradient(self.states[layer], nudge.targets)
         activation = self._activations[layer]
-        return activation(current) if torch.is_grad_enabled() else activation.apply_(current)
+        state = activation(current) if torch.is_grad_enabled() else activation.apply_(current)
+        if self._relaxation != 1.0:
+            # Clipping a second time projects onto the box, which keeps the descent.
+            state = activation(torch.lerp(self.states[layer], state, self._relaxation))
+        return state
 
     def run(self, iterations: int, tolerance: float | None = None) -> States:
         """Iterate to the count, or until every image's residual is within the tolerance.
@@ -125,24 +148,53 @@ class Settling:
         Raises:
             ValueError: if the states are no longer finite.
         """
-        residual = None
-        for remaining in range(iterations, 0, -1):
-            # Old states are replaced, never overwritten: holding them costs no copy.
-            measured = tolerance is not None or remaining == 1
-            before = list(self.states) if measured else None
+        interval = iterations
+        stop = None if tolerance is None else Stop(tolerance)
+        if stop is not None:
+            interval = self.engine.interval(self.states[0].device)
+        while self.iterations < iterations:
+            residual = self.iterate_many(min(interval, iterations - self.iterations))
+            if stop is not None and self.iterations < iterations and stop(residual):
+                break
+        return settled_states(self.states, residual, self.iterations, tolerance)
+
+    def iterate_many(self, count: int) -> Tensor:
+        """Iterate at least once; the residual (B,) of the last iteration."""
+        for _ in range(count - 1):
             self.iterate()
-            if before is not None:
-                residual = relative_change(before, self.states)
-                if tolerance is not None and bool((residual <= tolerance).all()):
-                    break
-        assert residual is not None
-        # NaN where states are not finite; infinite where they all became zero at once.
-        if bool(residual.isnan().any()):
-            raise ValueError(
-                f"settling: states are not finite after {self.iterations} iterations; the network "
-                "diverges (smaller gains, a smaller beta or a bounded activation settle)"
-            )
-        return States(self.states, residual, self.iterations, tolerance or UNSETTLED_RESIDUAL)
+        # Old states are replaced, never overwritten: holding them costs no copy.
+        before = list(self.states)
+        self.iterate()
+        return relative_change(before, self.states)
+
+
+def settled_states(
+    states: list[Tensor], residual: Tensor, iterations: int, tolerance: float | None
+) -> States:
+    """What a settling returns.
+
+    Raises:
+        ValueError: if the states are no longer finite.
+    """
+    # NaN where states are not finite; infinite where they all became zero at once.
+    if bool(residual.isnan().any()):
+        raise ValueError(
+            f"settling: states are not finite after {iterations} iterations; the network "
+            "diverges (smaller gains, a smaller beta or a bounded activation settle)"
+        )
+    return States(states, residual, iterations, tolerance or UNSETTLED_RESIDUAL)
+
+
+def _check_acceleration(engine: Engine, network: HopfieldNetwork, order: str) -> None:
+    if engine.acceleration == "none":
+        return
+    if order not in _DESCENDING:
+        allowed = f"none in {order} order, which does not make F fall"
+        raise ValueError(problem("acceleration", engine.acceleration, allowed))
+    for layer in network.layers[1:]:
+        if not isinstance(layer.activation, ReLUAlpha | ReLU | Linear):
+            allowed = f"none with the activation {layer.activation}, which does not clip"
+            raise ValueError(problem("acceleration", engine.acceleration, allowed))
 
 
 def _constant_currents(

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from neurosim_ep.models import Cost, HopfieldNetwork
 from neurosim_ep.settling.engine import MAX_ITERATIONS, Nudge, Settling
+from neurosim_ep.settling.options import Engine, products
+from neurosim_ep.settling.running import run_phase
 from neurosim_ep.settling.states import States
 
 READS = ("full", "delta")
@@ -22,6 +24,7 @@ def settle(
     order: str = "coloured",
     tolerance: float | None = None,
     initial: Sequence[Tensor] | None = None,
+    engine: Engine | None = None,
 ) -> States:
     """Free phase: settle the network on a batch of images.
 
@@ -34,6 +37,7 @@ def settle(
             every image is at or below it.
         initial: states to start from, one tensor per layer (the input's is ignored); zeros by
             default.
+        engine: precision, acceleration, capture; see `Engine`.
 
     Returns:
         The settled states; ``.residual`` and ``.settled`` say how far.
@@ -57,7 +61,10 @@ def settle(
                     f"be {tuple(states[layer].shape)}"
                 )
             states[layer] = initial[layer]
-    return Settling(network, states, order).run(iterations, tolerance)
+    engine = engine or Engine()
+    engine.check_device(images.device)
+    with products(engine, images.device):
+        return run_phase(network, states, order, engine, iterations, tolerance)
 
 
 @torch.no_grad()
@@ -72,6 +79,7 @@ def settle_nudged(
     order: str = "coloured",
     tolerance: float | None = None,
     reads: str = "full",
+    engine: Engine | None = None,
 ) -> States:
     """Nudged phases: settle from the free states, all values of beta as one batch.
 
@@ -87,6 +95,7 @@ def settle_nudged(
         iterations, order, tolerance: as in `settle`.
         reads: ``full`` drives the arrays with whole states, ``delta`` with their change against
             the free states (the same to rounding).
+        engine: precision, acceleration, capture; see `Engine`.
 
     Returns:
         States whose batch holds the phases one after another: image b of phase k is at k * B + b;
@@ -108,10 +117,13 @@ def settle_nudged(
     states = [torch.cat([state] * copies) for state in free]
     beta = torch.tensor(list(betas), dtype=free[-1].dtype, device=free[-1].device)
     nudge = Nudge(cost, targets.repeat(copies, 1), beta.repeat_interleave(batch).unsqueeze(1))
-    settling = Settling(network, states, order, nudge, free if reads == "delta" else None, copies)
-    settled = settling.run(iterations, tolerance)
-    settled.winners = settling.winners()
-    return settled
+    engine = engine or Engine()
+    engine.check_device(states[0].device)
+    free_states = list(free) if reads == "delta" else None
+    with products(engine, states[0].device):
+        return run_phase(
+            network, states, order, engine, iterations, tolerance, nudge, free_states, copies
+        )
 
 
 def unrolled(

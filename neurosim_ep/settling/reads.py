@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from neurosim_ep.models import Edge, NoiseSum
+from neurosim_ep.models import Edge, NoiseSum, Reader, Scratch
 
 Pooled = tuple[int, Tensor, Tensor | None]
 
@@ -21,6 +21,22 @@ TIE_MARGIN = 16.0
 TIE_SHARE = 0.25
 
 
+def prepared_readers(
+    edges: Sequence[Edge], batch: int, dtype: torch.dtype | None = None
+) -> list[Reader]:
+    """One reader per edge, for a batch of images; ``dtype`` is what exact edges multiply in.
+
+    Autograd has to see the weights; input edges are read once and gain nothing.
+    """
+    if torch.is_grad_enabled():
+        return [edge.storage for edge in edges]
+    scratch = Scratch()
+    return [
+        edge.storage if 0 in (edge.pre, edge.post) else edge.storage.prepared(batch, scratch, dtype)
+        for edge in edges
+    ]
+
+
 class FullReads:
     """Every read drives the arrays with the whole state.
 
@@ -28,10 +44,18 @@ class FullReads:
         edges: all edges of the network.
         states: the states that settle, one tensor per layer; read anew at every call.
         versions: how often each layer's state has been replaced; settling counts it up.
+        readers: one per edge, see `prepared_readers`.
     """
 
-    def __init__(self, edges: Sequence[Edge], states: list[Tensor], versions: list[int]) -> None:
+    def __init__(
+        self,
+        edges: Sequence[Edge],
+        states: list[Tensor],
+        versions: list[int],
+        readers: Sequence[Reader],
+    ) -> None:
         self.edges, self.states, self.versions = edges, states, versions
+        self.readers = readers
         self._pooled: dict[int, Pooled] = {}
 
     def forward(self, number: int, noise: NoiseSum | None = None) -> Tensor:
@@ -73,11 +97,10 @@ class FullReads:
         return 0.0
 
     def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
-        edge = self.edges[number]
-        return edge.storage.forward_read(self.states[edge.pre], noise=noise)
+        return self.readers[number].forward_read(self.states[self.edges[number].pre], noise=noise)
 
     def _adjoint(self, number: int, currents: Tensor, noise: NoiseSum | None = None) -> Tensor:
-        return self.edges[number].storage.transposed_read(currents, noise=noise)
+        return self.readers[number].transposed_read(currents, noise=noise)
 
 
 class DeltaReads(FullReads):
@@ -89,8 +112,8 @@ class DeltaReads(FullReads):
     difference is read.
 
     Args:
-        edges, states, versions: as for `FullReads`; the batch may hold several phases, each a copy
-            of the free batch.
+        edges, states, versions, readers: as for `FullReads`; the batch may hold several phases,
+            each a copy of the free batch.
         free: the free states, one tensor (B, *shape) per layer.
         numbers: the edges that will be read, those between settling layers.
     """
@@ -100,12 +123,13 @@ class DeltaReads(FullReads):
         edges: Sequence[Edge],
         states: list[Tensor],
         versions: list[int],
+        readers: Sequence[Reader],
         free: Sequence[Tensor],
         numbers: Sequence[int],
     ) -> None:
-        super().__init__(edges, states, versions)
+        super().__init__(edges, states, versions, readers)
         self._free = free
-        free_reads = FullReads(edges, list(free), [0] * len(free))
+        free_reads = FullReads(edges, list(free), [0] * len(free), readers)
         # Per edge: the free state's currents before pooling, what it drove backwards, and its
         # currents into the pre layer.
         self._forward: dict[int, Tensor] = {}
@@ -125,18 +149,18 @@ class DeltaReads(FullReads):
         A full read then lets the first one win, and the change must not choose another: neither by
         rounding nor by a change below the converters' resolution.
         """
-        resolution = self.edges[number].storage.resolution
-        return max(TIE_MARGIN * torch.finfo(self._free[-1].dtype).eps, TIE_SHARE * resolution)
+        rounding = TIE_MARGIN * torch.finfo(self._free[-1].dtype).eps
+        return max(rounding, TIE_SHARE * self.readers[number].resolution)
 
     def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
         edge = self.edges[number]
         change = _minus(self.states[edge.pre], self._free[edge.pre])
-        read = edge.storage.forward_read(change, delta=True, noise=noise)
+        read = self.readers[number].forward_read(change, delta=True, noise=noise)
         return _plus(read, self._forward[number])
 
     def _adjoint(self, number: int, currents: Tensor, noise: NoiseSum | None = None) -> Tensor:
         change = _minus(currents, self._driven[number])
-        read = self.edges[number].storage.transposed_read(change, delta=True, noise=noise)
+        read = self.readers[number].transposed_read(change, delta=True, noise=noise)
         return _plus(read, self._backward[number])
 
 

@@ -12,6 +12,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from neurosim_ep.models.geometry.prepared import PreparedReads
+from neurosim_ep.models.geometry.winograd import Scratch
+
 Shape = tuple[int, ...]
 
 
@@ -43,6 +46,16 @@ class Geometry(ABC):
     @abstractmethod
     def transposed(self, currents: Tensor, weight: Tensor) -> Tensor:
         """Transposed read: (B, *linear_shape) to currents of the pre layer (B, *pre_shape)."""
+
+    def prepared(self, weight: Tensor, batch: int, scratch: Scratch) -> PreparedReads:
+        """Both reads with weights that stay as they are, for many reads without autograd.
+
+        Args:
+            weight: in ``weight_shape``; a later change of it may not be seen.
+            batch: how many states a read usually drives.
+            scratch: buffers that the edges of one settling share.
+        """
+        return PreparedReads(self, weight)
 
     @abstractmethod
     def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""Convolutions as one product of a matrix of patches, for kernels far larger than the outputs.
+
+oneDNN lays the weights out anew in every call: where a layer has few places that takes longer than
+the products.  Here the layout is made once for the many reads of a settling.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class PatchConvolution:
+    """Convolution of many states with one kernel, and its adjoint.
+
+    Args:
+        weight: (out_channels, in_channels, kernel, kernel); what it holds later is not seen.
+        stride, padding: as in `Convolution`.
+        size: height and width of the pre layer.
+    """
+
+    def __init__(self, weight: Tensor, stride: int, padding: int, size: Sequence[int]) -> None:
+        self._outputs, self._inputs, self._kernel, _ = weight.shape
+        self._stride, self._padding, self._size = stride, padding, tuple(size)
+        self._down, self._across = (
+            (side + 2 * padding - self._kernel) // stride + 1 for side in size
+        )
+        self._matrix = weight.permute(2, 3, 1, 0).reshape(-1, self._outputs).contiguous()
+
+    def linear(self, states: Tensor) -> Tensor:
+        """States (B, in_channels, H, W) to currents (B, out_channels, H', W'), channels-last."""
+        padded, places = self._padded(states), self._places(states.shape[0])
+        image, row, column, channel = padded.stride()
+        step, kernel = self._stride, self._kernel
+        patches = padded.as_strided(
+            (*places, kernel, kernel, self._inputs),
+            (image, step * row, step * column, row, column, channel),
+        )
+        currents = patches.reshape(-1, self._matrix.shape[0]) @ self._matrix
+        return currents.view(*places, self._outputs).permute(0, 3, 1, 2)
+
+    def transposed(self, currents: Tensor) -> Tensor:
+        """Currents (B, out_channels, H', W') to (B, in_channels, H, W), channels-last."""
+        batch, (height, width), pad = currents.shape[0], self._size, self._padding
+        driven = currents.permute(0, 2, 3, 1).reshape(-1, self._outputs)
+        rows = (driven @ self._matrix.T).view(
+            *self._places(batch), self._kernel, self._kernel, self._inputs
+        )
+        total = currents.new_zeros(batch, height + 2 * pad, width + 2 * pad, self._inputs)
+        last_row, last_column = self._stride * self._down, self._stride * self._across
+        for down in range(self._kernel):
+            for across in range(self._kernel):
+                total[
+                    :,
+                    down : down + last_row : self._stride,
+                    across : across + last_column : self._stride,
+                ] += rows[:, :, :, down, across]
+        return total[:, pad : pad + height, pad : pad + width].permute(0, 3, 1, 2)
+
+    def _places(self, batch: int) -> tuple[int, int, int]:
+        return batch, self._down, self._across
+
+    def _padded(self, states: Tensor) -> Tensor:
+        states, pad = states.permute(0, 2, 3, 1), self._padding
+        if not pad:
+            return states
+        batch, height, width, channels = states.shape
+        padded = states.new_zeros(batch, height + 2 * pad, width + 2 * pad, channels)
+        padded[:, pad:-pad, pad:-pad] = states
+        return padded
