@@ -187,10 +187,15 @@ def _line(
         spreads.append(statistics.stdev(found) if len(found) > 1 else 0.0)
     if not scale.connected:
         look = look | {"linestyle": "none"}
+    # A spread of trainings that learn or do not says nothing of accuracies beyond the possible.
+    bars = [
+        [min(s, m) for m, s in zip(means, spreads, strict=True)],
+        [min(s, 100.0 - m) for m, s in zip(means, spreads, strict=True)],
+    ]
     axes.errorbar(
         places,
         means,
-        yerr=spreads if any(spreads) else None,
+        yerr=bars if any(spreads) else None,
         label=label,
         markersize=5,
         capsize=2,
@@ -210,7 +215,11 @@ def _line(
             zorder=4,
             label=_FAILED,
         )
-    ends = [(m + s, m - s) for m, s in zip(means, spreads, strict=True) if not math.isnan(m)]
+    ends = [
+        (m + above, m - below)
+        for m, below, above in zip(means, *bars, strict=True)
+        if not math.isnan(m)
+    ]
     return [height for pair in ends for height in pair]
 
 

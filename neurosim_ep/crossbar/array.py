@@ -1,9 +1,13 @@
 """One crossbar by itself: a matrix-vector product in both directions, without a network."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
 from neurosim_ep.crossbar.card import ArrayCard, load_array_card
+from neurosim_ep.crossbar.ports import calibrating
 from neurosim_ep.crossbar.storage import CrossbarStorage
 from neurosim_ep.devices import DeviceCard, Programmed, load_device_card
 from neurosim_ep.models import Dense
@@ -91,6 +95,16 @@ class CrossbarArray(CrossbarStorage):
         """
         self._check("y", y, self.weight.shape[1])
         return self.transposed_read(y.reshape(-1, y.shape[-1]), delta=delta).view(*y.shape[:-1], -1)
+
+    @contextmanager
+    def calibrating(self) -> Iterator[None]:
+        """Converters read ideally inside, and take their ranges from what they saw at its end.
+
+        Read inside, in both directions and with delta reads as they will be used; after an error
+        inside, the ranges are what they were.
+        """
+        with calibrating(self.ports.values()):
+            yield
 
     @staticmethod
     def _check(name: str, values: Tensor, size: int) -> None:

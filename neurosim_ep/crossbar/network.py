@@ -11,7 +11,7 @@ from neurosim_ep.crossbar.bias_row import BiasRow
 from neurosim_ep.crossbar.card import ArrayCard, load_array_card
 from neurosim_ep.crossbar.hosted import HostedNetwork
 from neurosim_ep.crossbar.mapping import OFFSET
-from neurosim_ep.crossbar.ports import Port
+from neurosim_ep.crossbar.ports import calibrating
 from neurosim_ep.crossbar.storage import CrossbarStorage
 from neurosim_ep.devices import DeviceCard, Programmed, load_device_card
 from neurosim_ep.models import Edge, HopfieldNetwork
@@ -200,17 +200,8 @@ class CrossbarNetwork(HostedNetwork):
         After an error inside, the ranges are what they were.  They do not follow weights that are
         programmed later: a training has to calibrate again as its weights grow, or reads saturate.
         """
-        ports = [port for s in self.storages for port in s.ports.values() if isinstance(port, Port)]
-        for port in ports:
-            port.start_calibrating()
-        try:
+        with calibrating(port for storage in self.storages for port in storage.ports.values()):
             yield
-        except BaseException:
-            for port in ports:
-                port.stop_calibrating()
-            raise
-        for port in ports:
-            port.finish_calibrating()
 
 
 def map_to_crossbar(

@@ -1,6 +1,8 @@
 """The converters of one kind of read: what is driven and how sensed currents become numbers."""
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -244,3 +246,22 @@ def edge_ports(
             shared=full if second is None else None,
         )
     return ports
+
+
+@contextmanager
+def calibrating(ports: Iterable[nn.Module]) -> Iterator[None]:
+    """Ports read ideally inside, and take their ranges from what they saw at its end.
+
+    After an error inside, the ranges are what they were.
+    """
+    chosen = [port for port in ports if isinstance(port, Port)]
+    for port in chosen:
+        port.start_calibrating()
+    try:
+        yield
+    except BaseException:
+        for port in chosen:
+            port.stop_calibrating()
+        raise
+    for port in chosen:
+        port.finish_calibrating()

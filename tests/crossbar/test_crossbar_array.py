@@ -166,3 +166,25 @@ def test_every_shipped_device_holds_weights(device, mapping):
         assert float(likeness) > 0.3
     array.advance_time(1e6)
     assert bool(array.read(x).isfinite().all() and array.read_transposed(y).isfinite().all())
+
+
+def test_converters_are_calibrated_on_what_is_read():
+    array = CrossbarArray(64, 32, array="default-one-range")
+    array.program(0.1 * draw(64, 32))
+    x = draw(200, 64, seed=1)
+    with pytest.raises(ValueError, match="before the converters are calibrated on data"):
+        array.read(x)
+    with array.calibrating():
+        exact = array.read(x)
+        array.read_transposed(exact)
+    error = (array.read(x) - exact).norm() / exact.norm()
+    assert 1e-4 < error < 0.02  # of 8 bits
+    ranges = {name: value.clone() for name, value in array.state_dict().items()}
+    with pytest.raises(ValueError, match="must end with 64"), array.calibrating():
+        array.read(torch.cat([100.0 * x, x], 1))
+    for name, value in array.state_dict().items():
+        assert torch.equal(value, ranges[name]) or bool(value.isnan().any()), name
+    with array.calibrating():
+        array.read(100.0 * x)
+    coarse = (array.read(x) - exact).norm() / exact.norm()
+    assert coarse > 10 * error
