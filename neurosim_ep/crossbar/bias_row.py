@@ -117,7 +117,8 @@ class BiasRow(nn.Module):
                 have in common, from a reference, is added here all the same.
         """
         matrix = self.matrix
-        if is_silent(matrix.noise):
+        # A card's noise is of one kind everywhere: without a constant part, rest is silent.
+        if is_silent(matrix.noise) or (state == 0.0 and matrix.noise.constant is None):
             return
         ratio, along = scale / self._volt, (1, -1, *(1,) * (currents.dim() - 2))
         units = matrix.units.view(along)
