@@ -6,7 +6,9 @@ import itertools
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from neurosim_ep.cli import app
 from neurosim_ep.config import load_recipe
 from neurosim_ep.data import Augmentation, Batches, Preparation, Share, Split
 from neurosim_ep.experiments.build import device_of
@@ -183,3 +185,17 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
             assert processes.alone
             assert processes.first
             assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("command", ["recipes", "evaluate", "compare"])
+def test_only_a_training_is_shared(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, [command, "digits"][: 1 if command == "recipes" else 2])
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: command: '{command}' is not allowed with several processes; must be 'train' "
+        "(start the others without torchrun)\n"
+    )
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert CliRunner().invoke(app, ["recipes"]).exit_code == 0
