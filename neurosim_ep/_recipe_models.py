@@ -115,7 +115,8 @@ class SettlingRecipe(_Table):
 
     `precision` is of what exact edges multiply in both phases: "full" is `run.dtype`.
     `acceleration` "overrelaxed" moves every layer beyond its update, in orders that make the
-    Lyapunov function fall. `capture` "auto" replays whole phases as CUDA graphs on a GPU.
+    Lyapunov function fall. `capture` "auto" replays whole phases as CUDA graphs on a GPU; no
+    GPU has run it yet.
     `check_interval` is how many iterations pass between two looks at the residual where there is
     a tolerance; absent, 1 on a CPU and 10 on a GPU.
     """
@@ -128,7 +129,7 @@ class SettlingRecipe(_Table):
     warm_start: bool = False
     precision: Literal["full", "tf32", "bfloat16", "float16"] = "full"
     acceleration: Literal["none", "overrelaxed"] = "none"
-    capture: Literal["auto", "none"] = "auto"
+    capture: Literal["auto", "none"] = "none"
     check_interval: _Iterations | None = None
 
 

@@ -30,7 +30,8 @@ class Engine:
         acceleration: ``overrelaxed`` moves every layer beyond its update, `RELAXATION` times as
             far.
         capture: ``auto`` replays each phase as one CUDA graph where all edges are exact and on a
-            GPU; ``none`` launches every operation.
+            GPU (written without one: no capture has run on a GPU yet); ``none`` launches every
+            operation.
         check_interval: iterations between two looks at the residual where a tolerance is given;
             None is 1 on a CPU and 10 on a GPU, where it is looked at one interval late, without
             waiting.
@@ -38,7 +39,7 @@ class Engine:
 
     precision: str = "full"
     acceleration: str = "none"
-    capture: str = "auto"
+    capture: str = "none"
     check_interval: int | None = None
 
     def __post_init__(self) -> None:

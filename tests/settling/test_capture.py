@@ -131,11 +131,11 @@ def test_only_exact_edges_on_a_gpu_are_captured(
     narrow: Callable[..., HopfieldNetwork], count_reads: Callable[[HopfieldNetwork], Any]
 ) -> None:
     network, gpu = narrow("vgg5"), torch.device("cuda")
-    assert can_capture(network, Engine(), gpu)
-    assert not can_capture(network, Engine(), torch.device("cpu"))
+    assert can_capture(network, Engine(capture="auto"), gpu)
+    assert not can_capture(network, Engine(capture="auto"), torch.device("cpu"))
     assert not can_capture(network, Engine(capture="none"), gpu)
     count_reads(network)
-    assert not can_capture(network, Engine(), gpu)
+    assert not can_capture(network, Engine(capture="auto"), gpu)
 
 
 @needs_cuda
