@@ -15,8 +15,8 @@ from PIL import Image
 from neurosim_ep.config import load_recipe
 from neurosim_ep.exchange import load_conductances
 from neurosim_ep.experiments import Measurements, run
-from neurosim_ep.experiments.on_chip import trainings
 from neurosim_ep.experiments.on_chip.comparison import seed_pairs
+from neurosim_ep.experiments.sweeps import workers
 
 TINY = (
     "--set=train_images=64",
@@ -107,7 +107,7 @@ def test_all_ways_stand_in_one_table_and_one_figure(invoke) -> None:
     shown = rf"li-ecram .* trained on chip: pulsed .* 2 .* {statistics.mean(results):.2f} \+- "
     assert re.search(shown, done.stdout)
     assert re.search(r"li-ecram learns by pulsed \(.*learning_rate 0.1 -> 0.5\)", done.stderr)
-    assert "pcm learns by mixed_precision\n" in done.stderr
+    assert "pcm learns by mixed_precision (learning_rate 0.1 -> 0.05)\n" in done.stderr
     assert "figure: here/accuracy.png" in done.stdout
     record = json.loads(Path("here/comparison.json").read_text())["on_chip"]
     assert record["rules"] == {"li-ecram": "pulsed", "pcm": "mixed_precision"}
@@ -163,7 +163,7 @@ def test_a_stopped_comparison_goes_on(invoke, monkeypatch: pytest.MonkeyPatch) -
     Path("coarse.toml").write_text(COARSE)
     command = ("--device", "coarse.toml", *IDEAL, "--no-attribution", "--rule", "pulsed")
     assert compare(invoke, *command, out="whole").exit_code == 0
-    train, left = trainings.train_cell, [2]
+    train, left = workers.train_cell, [2]
 
     def stopped(*arguments: object) -> None:
         left[0] -= 1
@@ -171,16 +171,16 @@ def test_a_stopped_comparison_goes_on(invoke, monkeypatch: pytest.MonkeyPatch) -
             raise KeyboardInterrupt
         train(*arguments)
 
-    monkeypatch.setattr(trainings, "train_cell", stopped)
+    monkeypatch.setattr(workers, "train_cell", stopped)
     assert compare(invoke, *command, out="parts").exit_code != 0
-    monkeypatch.setattr(trainings, "train_cell", train)
+    monkeypatch.setattr(workers, "train_cell", train)
     again = compare(invoke, *command, out="parts")
     assert again.exit_code == 2
     assert re.search(r"there is a run in this folder; resume it", again.stderr)
     assert compare(invoke, *command, "--resume", out="parts").exit_code == 0
     assert rows("parts/accuracy.csv") == rows("whole/accuracy.csv")
     # A finished one trains nothing, and another one is not taken for it.
-    monkeypatch.setattr(trainings, "train_cell", None)
+    monkeypatch.setattr(workers, "train_cell", None)
     monkeypatch.setattr(Measurements, "_measure", None)
     assert compare(invoke, *command, "--resume", out="parts").exit_code == 0
     other = compare(invoke, *command, "--resume", "--set=batch_size=16", out="parts")
@@ -196,7 +196,7 @@ def test_a_stopped_comparison_goes_on(invoke, monkeypatch: pytest.MonkeyPatch) -
 def test_a_training_that_fails_does_not_stop_the_others(
     invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = trainings.train_cell
+    train = workers.train_cell
 
     def failing(recipe, folder, *rest: object) -> None:
         if recipe.on_chip is not None and recipe.on_chip.device_card == "ideal":
@@ -204,7 +204,7 @@ def test_a_training_that_fails_does_not_stop_the_others(
         else:
             train(recipe, folder, *rest)
 
-    monkeypatch.setattr(trainings, "train_cell", failing)
+    monkeypatch.setattr(workers, "train_cell", failing)
     done = compare(
         invoke, "--device", "ideal", "--device", "symmetric-1000", *IDEAL, "--no-attribution"
     )

@@ -21,7 +21,7 @@ from neurosim_ep.config import Recipe
 from neurosim_ep.experiments import sweep
 from neurosim_ep.experiments.sweeps import workers
 from neurosim_ep.experiments.sweeps.axes import axes_of
-from neurosim_ep.experiments.sweeps.cells import epochs_done, result_of
+from neurosim_ep.experiments.sweeps.cells import epochs_done, result_of, train_cell
 from neurosim_ep.experiments.sweeps.grid import cells_of
 
 Small = Callable[..., Recipe]
@@ -60,13 +60,16 @@ def test_a_scheduler_s_workers_train_to_the_same_numbers(
 def test_waiting_beside_a_dying_worker_is_no_failure(
     small: Small, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flag, train = tmp_path / "lost", workers._train
+    flag = tmp_path / "lost"
 
-    def lost_once(cell, *told: object) -> None:
+    # Sent to the worker by value, so that it must not hold what it stands for.
+    def lost_once(cell, data_dir, command, directory) -> None:
         if not flag.exists():
             flag.touch()
             raise KilledWorker("cell", SimpleNamespace(address="tcp://far:1"), 3)
-        train(cell, *told)
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        cell.start()
+        train_cell(cell.recipe, cell.folder, data_dir, command)
 
     monkeypatch.setattr(workers, "_train", lost_once)
     done = sweep(small("epochs=1"), ["beta=0.1"], 1, tmp_path / "sweep", scheduler=address)
@@ -158,7 +161,8 @@ def test_workers_that_cannot_train_are_refused(
 
 def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(
-        'recipe = "digits"\nout = "here"\nseeds = 1\njobs = 2\n[vary]\nbeta = [0.1, 0.3]\n'
+        'recipe = "digits"\nout = "here"\nseeds = 1\njobs = 2\n'
+        "[set]\nepochs = 2000\n[vary]\nbeta = [0.1, 0.3]\n"
     )
     line = [sys.executable, "-c", "from neurosim_ep.cli import main; main()", "sweep", "sweep.toml"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

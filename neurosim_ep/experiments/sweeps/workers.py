@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -195,11 +196,20 @@ def _local(jobs: int) -> Iterator[Client]:
 def _connected(scheduler: str) -> Iterator[Client]:
     from distributed import Client
 
+    refused = ValueError(
+        problem(
+            "scheduler",
+            scheduler,
+            "the address of a Dask scheduler that answers, as in tcp://HOST:8786",
+        )
+    )
+    # Of another protocol Dask leaves a half-made client behind.
+    if not re.fullmatch(r"(tcp|tls|ucx|wss?)://[^/]+:\d+", scheduler):
+        raise refused
     try:
         client = Client(scheduler, timeout=_CONNECTING_S, set_as_default=False)
     except (OSError, ValueError):
-        allowed = "the address of a Dask scheduler that answers, as in tcp://HOST:8786"
-        raise ValueError(problem("scheduler", scheduler, allowed)) from None
+        raise refused from None
     with client:
         yield client
 
