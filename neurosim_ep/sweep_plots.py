@@ -19,7 +19,7 @@ from neurosim_ep.plots import save
 if TYPE_CHECKING:
     from neurosim_ep.experiments.sweeps.axes import Axis
     from neurosim_ep.experiments.sweeps.cells import CellResult
-    from neurosim_ep.experiments.sweeps.sweep import SweepResult
+    from neurosim_ep.experiments.sweeps.result import SweepResult
 
 LOGARITHMIC_SPAN = 30.0
 """Positive values that span more than this factor get a logarithmic axis."""

@@ -22,7 +22,8 @@ from neurosim_ep.experiments.hardware.options import (
 from neurosim_ep.experiments.on_chip.rules import RuleChoice, default_rule, on_chip_recipe
 from neurosim_ep.experiments.run import Result, run
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.experiments.sweeps.sweep import SweepResult, sweep
+from neurosim_ep.experiments.sweeps.result import SweepResult
+from neurosim_ep.experiments.sweeps.sweep import sweep
 
 __all__ = [
     "Attribution",

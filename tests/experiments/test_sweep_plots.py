@@ -15,7 +15,7 @@ from PIL import Image
 from neurosim_ep.experiments.run import Result
 from neurosim_ep.experiments.sweeps.axes import axes_of
 from neurosim_ep.experiments.sweeps.cells import CellResult
-from neurosim_ep.experiments.sweeps.sweep import SweepResult
+from neurosim_ep.experiments.sweeps.result import SweepResult
 from neurosim_ep.sweep_plots import sweep_figure
 
 Accuracy = Callable[[Mapping[str, str], int], float | None]

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from neurosim_ep._toml_text import problem
 from neurosim_ep.experiments.hardware.options import seed_range
 from neurosim_ep.experiments.sweeps.axes import Axis, axes_of, check_apart, settings_of
-from neurosim_ep.experiments.sweeps.cells import CellResult, result_of
+from neurosim_ep.experiments.sweeps.cells import result_of
 from neurosim_ep.experiments.sweeps.checks import check_cells
 from neurosim_ep.experiments.sweeps.display import SweepDisplay
 from neurosim_ep.experiments.sweeps.file import MOST_JOBS
@@ -22,47 +20,12 @@ from neurosim_ep.experiments.sweeps.grid import RecipeSource, cells_of, first_re
 from neurosim_ep.experiments.sweeps.records import (
     FIGURE,
     check_folder,
-    results_table,
     write_record,
 )
+from neurosim_ep.experiments.sweeps.result import SweepResult
 from neurosim_ep.experiments.sweeps.table import write_results
 from neurosim_ep.experiments.sweeps.workers import train_cells, workers
 from neurosim_ep.sweep_plots import sweep_figure
-
-
-@dataclass(frozen=True)
-class SweepResult:
-    """A finished sweep.
-
-    Attributes:
-        name: of the recipe.
-        axes: what was varied.
-        cells: one per combination of values and seed, the last axis but the seeds changing fastest.
-        folder: of ``sweep.toml``, ``sweep.json``, ``results.csv``, ``results.parquet``,
-            ``accuracy.png`` and the cells' run folders.
-    """
-
-    name: str
-    axes: tuple[Axis, ...]
-    cells: tuple[CellResult, ...]
-    folder: Path
-
-    @property
-    def groups(self) -> list[list[CellResult]]:
-        """The seeds of each combination of values."""
-        groups: dict[tuple[str, ...], list[CellResult]] = {}
-        for cell in self.cells:
-            groups.setdefault(tuple(cell.values.values()), []).append(cell)
-        return list(groups.values())
-
-    @property
-    def failed(self) -> list[CellResult]:
-        """Cells without an accuracy."""
-        return [cell for cell in self.cells if cell.result is None]
-
-    def table(self) -> Table:
-        """Mean and spread of the accuracies over the seeds."""
-        return results_table(self.name, self.groups)
 
 
 def sweep(

@@ -8,14 +8,28 @@ two ways that agree: as fused tensor operations on a weight tensor (`linear`, `t
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from neurosim_ep.models.geometry.prepared import PreparedReads
 from neurosim_ep.models.geometry.winograd import Scratch
 
 Shape = tuple[int, ...]
+
+
+@dataclass
+class PreparedReads:
+    """A geometry's two reads at fixed weights, made ready for the many reads of a settling.
+
+    Attributes:
+        linear: states (B, *pre_shape) to currents (B, *linear_shape).
+        transposed: currents (B, *linear_shape) to currents of the pre layer (B, *pre_shape).
+    """
+
+    linear: Callable[[Tensor], Tensor]
+    transposed: Callable[[Tensor], Tensor]
 
 
 class Geometry(ABC):
@@ -55,7 +69,9 @@ class Geometry(ABC):
             batch: how many states a read usually drives.
             scratch: buffers that the edges of one settling share.
         """
-        return PreparedReads(self, weight)
+        return PreparedReads(
+            lambda pre: self.linear(pre, weight), lambda currents: self.transposed(currents, weight)
+        )
 
     @abstractmethod
     def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from neurosim_ep.models.geometry.base import Geometry, Shape
-from neurosim_ep.models.geometry.prepared import PreparedReads, prepared_convolution
+from neurosim_ep.models.geometry.base import Geometry, PreparedReads, Shape
+from neurosim_ep.models.geometry.prepared import faster_reads
 from neurosim_ep.models.geometry.winograd import Scratch
 
 
@@ -90,7 +90,17 @@ class Convolution(Geometry):
 
     def prepared(self, weight: Tensor, batch: int, scratch: Scratch) -> PreparedReads:
         """Forms with fewer products, or weights laid out once, where they are faster."""
-        return prepared_convolution(self, weight, batch, scratch)
+        return faster_reads(
+            super().prepared(weight, batch, scratch),
+            weight,
+            stride=self.stride,
+            padding=self.padding,
+            pre=self.pre_shape[1:],
+            linear=self.linear_shape[1:],
+            pooled=self.pooled,
+            batch=batch,
+            scratch=scratch,
+        )
 
     def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:
         """Gradient of ``<currents, linear(pre)>`` with respect to the weights."""
