@@ -159,6 +159,11 @@ def test_workers_that_cannot_train_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def _hear_ctrl_c() -> None:
+    """A shell's background job, as which the tests may run, does not hear it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     (tmp_path / "sweep.toml").write_text(
         'recipe = "digits"\nout = "here"\nseeds = 1\njobs = 2\n'
@@ -167,13 +172,17 @@ def test_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     line = [sys.executable, "-c", "from neurosim_ep.cli import main; main()", "sweep", "sweep.toml"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(
-        line, cwd=tmp_path, text=True, start_new_session=True, **pipes
+        line, cwd=tmp_path, text=True, start_new_session=True, preexec_fn=_hear_ctrl_c, **pipes
     ) as process:
-        while process.poll() is None and not any(map(epochs_done, tmp_path.glob("here/*"))):
-            time.sleep(0.01)
-        children = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        told = process.communicate(timeout=120)
+        try:
+            while process.poll() is None and not any(map(epochs_done, tmp_path.glob("here/*"))):
+                time.sleep(0.01)
+            children = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            told = process.communicate(timeout=120)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert process.returncode != 0
     assert len(children) >= 2
     assert psutil.wait_procs(children, timeout=30)[1] == []
