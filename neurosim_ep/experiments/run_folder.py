@@ -211,6 +211,21 @@ class RunFolder:
         return rows
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a run folder.
+
+    Raises:
+        ValueError: if the file holds anything else.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        raise ValueError(f"{path}: damaged; must be a JSON object")
+    return held
+
+
 def epoch_row(record: EpochRecord) -> dict[str, Any]:
     """One epoch as a flat row; units in the names, empty where there is nothing."""
     row: dict[str, Any] = {"epoch": record.epoch, "learning_rate": record.learning_rate}

@@ -139,7 +139,8 @@ class Settling:
         state = activation(current) if torch.is_grad_enabled() else activation.apply_(current)
         if self._relaxation != 1.0:
             # Clipping a second time projects onto the box, which keeps the descent.
-            state = activation(torch.lerp(self.states[layer], state, self._relaxation))
+            state = torch.lerp(self.states[layer], state, self._relaxation)
+            state = activation(state) if torch.is_grad_enabled() else activation.apply_(state)
         return state
 
     def run(self, iterations: int, tolerance: float | None = None) -> States:

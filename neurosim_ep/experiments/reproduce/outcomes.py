@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from neurosim_ep.experiments.reproduce.plans import Planned
 from neurosim_ep.experiments.reproduce.targets import Entry
 from neurosim_ep.experiments.run import Result, summarise
-from neurosim_ep.experiments.run_folder import RunFolder
+from neurosim_ep.experiments.run_folder import RunFolder, read_object
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,11 @@ def _outcome(seed: int, folder: Path, epochs: int) -> Outcome:
     files, failure = RunFolder(folder), folder / "failed.json"
     started = files.recipe.exists()
     history = files.read_metrics() if started else []
-    data = _read(files.environment).get("data") if started else None
+    data = read_object(files.environment).get("data") if started else None
     if files.result.exists():
         return Outcome(seed, folder, epochs, "finished", history, data, "")
     if failure.exists():
-        message = str(_read(failure).get("message", ""))
+        message = str(read_object(failure).get("message", ""))
         return Outcome(seed, folder, epochs, "failed", history, data, message)
     status: Literal["under way", "not started"] = "under way" if started else "not started"
     return Outcome(seed, folder, epochs, status, history, data, "")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise ValueError(f"{path}: damaged; must be a JSON object")
-    return held

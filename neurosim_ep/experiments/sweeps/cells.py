@@ -16,7 +16,7 @@ from rich.console import Console
 
 from neurosim_ep.config import Recipe
 from neurosim_ep.experiments.run import Result, run
-from neurosim_ep.experiments.run_folder import RunFolder
+from neurosim_ep.experiments.run_folder import RunFolder, read_object
 from neurosim_ep.experiments.sweeps.grid import Cell
 from neurosim_ep.learning import write_text
 
@@ -95,15 +95,15 @@ def result_of(cell: Cell) -> CellResult:
     about = (cell.values, cell.seed, device_seed, cell.folder)
     files = RunFolder(cell.folder)
     if files.result.exists():
-        held = _read(files.result)
+        held = read_object(files.result)
         try:
             result = Result(**held)
         except TypeError:
             raise ValueError(f"{files.result}: damaged; must be the result of a run") from None
-        numbers = _numbers(_read(files.on_chip)) if files.on_chip.exists() else {}
+        numbers = _numbers(read_object(files.on_chip)) if files.on_chip.exists() else {}
         return CellResult(*about, "finished", "", result, numbers)
     if cell.failure.exists():
-        message = str(_read(cell.failure).get("message", ""))
+        message = str(read_object(cell.failure).get("message", ""))
         return CellResult(*about, "failed", message, None, {})
     return CellResult(*about, "unfinished", "", None, {})
 
@@ -115,16 +115,6 @@ def epochs_done(folder: Path) -> int:
             return sum(1 for _ in csv.DictReader(file))
     except OSError:
         return 0
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        held = None
-    if not isinstance(held, dict):
-        raise ValueError(f"{path}: damaged; must be a JSON object")
-    return held
 
 
 def _rounded(number: float | None) -> float | None:
