@@ -118,7 +118,8 @@ class SettlingRecipe(_Table):
     Lyapunov function fall. `capture` "auto" replays whole phases as CUDA graphs on a GPU; no
     GPU has run it yet.
     `check_interval` is how many iterations pass between two looks at the residual where there is
-    a tolerance; absent, 1 on a CPU and 10 on a GPU.
+    a tolerance; absent, 1 on a CPU and 10 on a GPU. `fusion` "compiled" adds and clips each layer's
+    currents in one kernel by torch.compile.
     """
 
     order: Literal["synchronous", "asynchronous", "coloured", "forward", "backward"] = "coloured"
@@ -131,6 +132,7 @@ class SettlingRecipe(_Table):
     acceleration: Literal["none", "overrelaxed"] = "none"
     capture: Literal["auto", "none"] = "none"
     check_interval: _Iterations | None = None
+    fusion: Literal["none", "compiled"] = "none"
 
 
 class LearningRecipe(_Table):
@@ -261,13 +263,14 @@ def _data_problems(recipe: Recipe) -> list[str]:
 def _settling_problems(recipe: Recipe) -> list[str]:
     """Return the lines of what is wrong among the fields of `settling` and their users."""
     settling, lines = recipe.settling, []
-    if settling.acceleration != "none":
-        if settling.order in ("synchronous", "asynchronous"):
-            allowed = f'"none" with settling.order = "{settling.order}"'
-            lines.append(problem("settling.acceleration", settling.acceleration, allowed))
-        if recipe.network.activation == "sigmoid":
-            allowed = '"none" with network.activation = "sigmoid"'
-            lines.append(problem("settling.acceleration", settling.acceleration, allowed))
+    if settling.acceleration != "none" and settling.order in ("synchronous", "asynchronous"):
+        allowed = f'"none" with settling.order = "{settling.order}"'
+        lines.append(problem("settling.acceleration", settling.acceleration, allowed))
+    if recipe.network.activation == "sigmoid":
+        for field in ("acceleration", "fusion"):
+            if (value := getattr(settling, field)) != "none":
+                allowed = '"none" with network.activation = "sigmoid"'
+                lines.append(problem(f"settling.{field}", value, allowed))
     if settling.precision != "full" and recipe.on_chip is not None:
         allowed = '"full" with a table on_chip, whose reads are simulated'
         lines.append(problem("settling.precision", settling.precision, allowed))

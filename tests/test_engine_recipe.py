@@ -26,10 +26,11 @@ def test_the_fields_reach_the_phases() -> None:
         "capture": "none",
         "check_interval": 5,
         "tolerance": 1e-3,
+        "fusion": "compiled",
     }
     method = build_method(recipe_with(**fields), torch.device("cpu"))
     assert isinstance(method, EquilibriumPropagation)
-    assert method.phases.engine == Engine("bfloat16", "overrelaxed", "none", 5)
+    assert method.phases.engine == Engine("bfloat16", "overrelaxed", "none", 5, "compiled")
     plain = build_method(recipe_with(), torch.device("cpu"))
     assert isinstance(plain, EquilibriumPropagation)
     assert plain.phases.engine == Engine()
@@ -41,6 +42,7 @@ def test_the_fields_reach_the_phases() -> None:
         ("digits", {"precision": "float8"}, "settling.precision"),
         ("digits", {"acceleration": "overrelaxed", "order": "asynchronous"}, "settling.accel"),
         ("digits", {"check_interval": 3}, "settling.check_interval"),
+        ("digits", {"fusion": "always"}, "settling.fusion"),
         ("digits-on-chip", {"precision": "float16"}, "settling.precision"),
     ],
 )

@@ -214,7 +214,11 @@ def build_method(recipe: Recipe, device: torch.device, cards: Cards | None = Non
         settling.tolerance,
         settling.nudged_reads,
         Engine(
-            settling.precision, settling.acceleration, settling.capture, settling.check_interval
+            settling.precision,
+            settling.acceleration,
+            settling.capture,
+            settling.check_interval,
+            settling.fusion,
         ),
     )
     phases.engine.check_device(device)

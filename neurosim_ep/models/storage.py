@@ -36,6 +36,11 @@ class NoiseSum:
         else:
             self._variance = self._variance + variance
 
+    @property
+    def silent(self) -> bool:
+        """Whether no read has added noise."""
+        return self._variance is None
+
     def add_to(self, currents: Tensor) -> None:
         """Draw the noise and add it to the sum of the currents, in place."""
         if self._variance is not None:

@@ -4,19 +4,22 @@ With all other layers fixed, one such update minimises F = sum potential(s) + E 
 that an order whose groups are mutually unconnected makes F fall (see `neurosim_ep.settling`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from neurosim_ep._toml_text import problem
-from neurosim_ep.models import Activation, Cost, HopfieldNetwork, Linear, NoiseSum, ReLU, ReLUAlpha
+from neurosim_ep.models import Cost, HopfieldNetwork, NoiseSum, Scratch
+from neurosim_ep.settling.branches import Branches
 from neurosim_ep.settling.options import Engine
 from neurosim_ep.settling.order import update_groups
 from neurosim_ep.settling.reads import DeltaReads, FullReads, prepared_readers
 from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
 from neurosim_ep.settling.stopping import Stop
+from neurosim_ep.settling.update import CLIPPING, LayerUpdate
 
 MAX_ITERATIONS = 10_000
 
@@ -57,6 +60,8 @@ class Settling:
             several phases, each a copy of the free batch.
         copies: how many phases the batch holds; the input's currents are read for one of them.
         engine: see `Engine`; capture is not done here.
+        branches: launch the layers of a group together, which must not be connected then; by
+            default one after another.
 
     Raises:
         ValueError: if the engine's choices do not go with the network or the order.
@@ -71,16 +76,21 @@ class Settling:
         free: Sequence[Tensor] | None = None,
         copies: int = 1,
         engine: Engine | None = None,
+        branches: Branches | None = None,
     ) -> None:
         self.engine = engine or Engine()
-        _check_acceleration(self.engine, network, order)
-        self._relaxation = RELAXATION if self.engine.acceleration == "overrelaxed" else 1.0
+        self._branches = branches or Branches(1, states[0].device)
+        _check_engine(self.engine, network, order)
+        relaxation = RELAXATION if self.engine.acceleration == "overrelaxed" else 1.0
+        fused = self.engine.fusion == "compiled"
+        self._updates = [
+            LayerUpdate(layer.activation, relaxation, fused) for layer in network.layers
+        ]
         self.states = states
         self.iterations = 0
         self._groups = update_groups(network, order)
         self._output = network.output
         self._nudge = nudge
-        self._activations: list[Activation] = [layer.activation for layer in network.layers]
         edges = network.edge_list()
         settling = [n for n, edge in enumerate(edges) if 0 not in (edge.pre, edge.post)]
         self._into = {
@@ -92,16 +102,25 @@ class Settling:
         self._edges, self._copies = edges, copies
         self._constant, self._input_winners = _constant_currents(network, states, copies)
         self._versions = [0] * len(states)
-        readers = prepared_readers(edges, len(states[0]), self.engine.read_dtype)
+        scratch = Scratch(lasting=fused)
+        readers = prepared_readers(edges, len(states[0]), scratch, self.engine.read_dtype)
         if free is None:
             self._reads = FullReads(edges, states, self._versions, readers)
         else:
-            self._reads = DeltaReads(edges, states, self._versions, readers, free, settling)
+            self._reads = DeltaReads(
+                edges, states, self._versions, readers, free, settling, scratch
+            )
+            for layer in network.free_layers:
+                for held in self._reads.held(self._into[layer], self._out_of[layer]):
+                    self._constant[layer] = self._constant[layer] + torch.cat([held] * copies)
 
     def iterate(self) -> None:
         """Update every free layer once, group by group."""
         for group in self._groups:
-            updated = [self._update(layer) for layer in group]
+            jobs = [partial(self._update, layer) for layer in group]
+            updated = (
+                [job() for job in jobs] if self._branches is None else self._branches.run(jobs)
+            )
             for layer, state in zip(group, updated, strict=True):
                 self.states[layer] = state
                 self._versions[layer] += 1
@@ -121,27 +140,18 @@ class Settling:
 
     def _update(self, layer: int) -> Tensor:
         """New state of one layer from the present ones (arXiv 2509.26003, equations 3, 10, 11)."""
-        noise = NoiseSum()
-        reads = [self._reads.forward(n, noise) for n in self._into[layer]]
-        reads += [self._reads.transposed(n, noise) for n in self._out_of[layer]]
-        constant = self._constant[layer]
-        if reads:
-            current = reads[0] + constant
-            for read in reads[1:]:
-                current += read
-            noise.add_to(current)
-        else:
-            current = constant.expand_as(self.states[layer]).clone()
+        noise, old, pull = NoiseSum(), self.states[layer], None
         if self._nudge is not None and layer == self._output:
-            nudge = self._nudge
-            current = current - nudge.beta * nudge.cost.gradient(self.states[layer], nudge.targets)
-        activation = self._activations[layer]
-        state = activation(current) if torch.is_grad_enabled() else activation.apply_(current)
-        if self._relaxation != 1.0:
-            # Clipping a second time projects onto the box, which keeps the descent.
-            state = torch.lerp(self.states[layer], state, self._relaxation)
-            state = activation(state) if torch.is_grad_enabled() else activation.apply_(state)
-        return state
+            pull = self._nudge.beta * self._nudge.cost.gradient(old, self._nudge.targets)
+        reads = self._currents(layer, noise)
+        return self._updates[layer](old, reads, noise, self._constant[layer], pull)
+
+    def _currents(self, layer: int, noise: NoiseSum) -> Iterator[Tensor]:
+        """What every edge brings to a layer, one read after another."""
+        for number in self._into[layer]:
+            yield self._reads.forward(number, noise)
+        for number in self._out_of[layer]:
+            yield self._reads.transposed(number, noise)
 
     def run(self, iterations: int, tolerance: float | None = None) -> States:
         """Iterate to the count, or until every image's residual is within the tolerance.
@@ -163,7 +173,7 @@ class Settling:
         """Iterate at least once; the residual (B,) of the last iteration."""
         for _ in range(count - 1):
             self.iterate()
-        # Old states are replaced, never overwritten: holding them costs no copy.
+        # An update writes over the state before the last: these stay until the next iteration.
         before = list(self.states)
         self.iterate()
         return relative_change(before, self.states)
@@ -186,16 +196,17 @@ def settled_states(
     return States(states, residual, iterations, tolerance or UNSETTLED_RESIDUAL)
 
 
-def _check_acceleration(engine: Engine, network: HopfieldNetwork, order: str) -> None:
-    if engine.acceleration == "none":
-        return
-    if order not in _DESCENDING:
+def _check_engine(engine: Engine, network: HopfieldNetwork, order: str) -> None:
+    if engine.acceleration != "none" and order not in _DESCENDING:
         allowed = f"none in {order} order, which does not make F fall"
         raise ValueError(problem("acceleration", engine.acceleration, allowed))
-    for layer in network.layers[1:]:
-        if not isinstance(layer.activation, ReLUAlpha | ReLU | Linear):
-            allowed = f"none with the activation {layer.activation}, which does not clip"
-            raise ValueError(problem("acceleration", engine.acceleration, allowed))
+    for field in ("acceleration", "fusion"):
+        if (value := getattr(engine, field)) == "none":
+            continue
+        for layer in network.layers[1:]:
+            if not isinstance(layer.activation, CLIPPING):
+                allowed = f"none with the activation {layer.activation}, which does not clip"
+                raise ValueError(problem(field, value, allowed))
 
 
 def _constant_currents(

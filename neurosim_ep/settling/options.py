@@ -11,6 +11,7 @@ from neurosim_ep._toml_text import problem
 PRECISIONS = ("full", "tf32", "bfloat16", "float16")
 ACCELERATIONS = ("none", "overrelaxed")
 CAPTURES = ("auto", "none")
+FUSIONS = ("none", "compiled")
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -35,18 +36,23 @@ class Engine:
         check_interval: iterations between two looks at the residual where a tolerance is given;
             None is 1 on a CPU and 10 on a GPU, where it is looked at one interval late, without
             waiting.
+        fusion: ``compiled`` adds, nudges, clips and over-relaxes each layer's currents in one
+            kernel of torch.compile, which reads every current once; activations must clip.  The
+            first settling compiles for seconds, and needs Triton on a GPU or a C++ compiler.
     """
 
     precision: str = "full"
     acceleration: str = "none"
     capture: str = "none"
     check_interval: int | None = None
+    fusion: str = "none"
 
     def __post_init__(self) -> None:
         for field, value, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("acceleration", self.acceleration, ACCELERATIONS),
             ("capture", self.capture, CAPTURES),
+            ("fusion", self.fusion, FUSIONS),
         ):
             if value not in allowed:
                 raise ValueError(problem(field, value, f"one of {', '.join(allowed)}"))

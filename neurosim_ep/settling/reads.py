@@ -5,12 +5,13 @@ into its post layer and into its pre layer.  A pooled edge's forward read serves
 decide where the transposed read un-pools), and is made again only when the pre layer has changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from neurosim_ep.models import Edge, NoiseSum, Reader, Scratch
+from neurosim_ep.models.geometry.scratch import CHANGE
 
 Pooled = tuple[int, Tensor, Tensor | None]
 
@@ -22,7 +23,7 @@ TIE_SHARE = 0.25
 
 
 def prepared_readers(
-    edges: Sequence[Edge], batch: int, dtype: torch.dtype | None = None
+    edges: Sequence[Edge], batch: int, scratch: Scratch, dtype: torch.dtype | None = None
 ) -> list[Reader]:
     """One reader per edge, for a batch of images; ``dtype`` is what exact edges multiply in.
 
@@ -30,7 +31,6 @@ def prepared_readers(
     """
     if torch.is_grad_enabled():
         return [edge.storage for edge in edges]
-    scratch = Scratch()
     return [
         edge.storage if 0 in (edge.pre, edge.post) else edge.storage.prepared(batch, scratch, dtype)
         for edge in edges
@@ -59,7 +59,7 @@ class FullReads:
         self._pooled: dict[int, Pooled] = {}
 
     def forward(self, number: int, noise: NoiseSum | None = None) -> Tensor:
-        """Currents of edge ``number`` into its post layer (B, *post_shape).
+        """Currents of edge ``number`` into its post layer (B, *post_shape), until the next read.
 
         ``noise`` takes the read's noise, to be added to the sum of a layer's currents; before
         pooling the currents themselves have to be noisy.
@@ -108,14 +108,16 @@ class DeltaReads(FullReads):
 
     Reads are linear, so ``free currents + read(state - free state)`` is the full read in exact
     arithmetic; in limited arithmetic, noise and converter range now scale with the small change.
-    A pooled edge holds its free currents before pooling, and un-pools both states before their
-    difference is read.
+    Free currents are constant: `held` gives them to be added once, and `forward` and `transposed`
+    bring the change alone.  A pooled edge holds its free currents before pooling, and un-pools both
+    states before their difference is read.
 
     Args:
         edges, states, versions, readers: as for `FullReads`; the batch may hold several phases,
             each a copy of the free batch.
         free: the free states, one tensor (B, *shape) per layer.
         numbers: the edges that will be read, those between settling layers.
+        scratch: of the readers.
     """
 
     def __init__(
@@ -126,9 +128,10 @@ class DeltaReads(FullReads):
         readers: Sequence[Reader],
         free: Sequence[Tensor],
         numbers: Sequence[int],
+        scratch: Scratch,
     ) -> None:
         super().__init__(edges, states, versions, readers)
-        self._free = free
+        self._free, self._scratch = free, scratch
         free_reads = FullReads(edges, list(free), [0] * len(free), readers)
         # Per edge: the free state's currents before pooling, what it drove backwards, and its
         # currents into the pre layer.
@@ -137,11 +140,23 @@ class DeltaReads(FullReads):
         self._backward: dict[int, Tensor] = {}
         for number in numbers:
             edge = edges[number]
-            linear = free_reads._linear(number)
+            linear = free_reads._linear(number).clone()
             winners = edge.geometry.pool(linear)[1] if edge.geometry.pooled else None
             driven = edge.geometry.unpool(free[edge.post], winners)
             self._forward[number], self._driven[number] = linear, driven
-            self._backward[number] = free_reads._adjoint(number, driven)
+            self._backward[number] = free_reads._adjoint(number, driven).clone()
+
+    def held(self, into: Sequence[int], out_of: Sequence[int]) -> Iterator[Tensor]:
+        """Free currents (B, *shape) into a layer, once: their tensors are let go.
+
+        Args:
+            into, out_of: the edges that end and that begin there.
+        """
+        for number in into:
+            if not self.edges[number].geometry.pooled:
+                yield self._forward.pop(number)
+        for number in out_of:
+            yield self._backward.pop(number)
 
     def _margin(self, number: int) -> float:
         """States at a bound, and converters, make free currents exactly equal.
@@ -154,19 +169,18 @@ class DeltaReads(FullReads):
 
     def _linear(self, number: int, noise: NoiseSum | None = None) -> Tensor:
         edge = self.edges[number]
-        change = _minus(self.states[edge.pre], self._free[edge.pre])
+        change = self._change(self.states[edge.pre], self._free[edge.pre])
         read = self.readers[number].forward_read(change, delta=True, noise=noise)
-        return _plus(read, self._forward[number])
+        if not edge.geometry.pooled:
+            return read
+        free = self._forward[number]
+        return read.view(-1, *free.shape).add_(free).flatten(0, 1)
 
     def _adjoint(self, number: int, currents: Tensor, noise: NoiseSum | None = None) -> Tensor:
-        change = _minus(currents, self._driven[number])
-        read = self.readers[number].transposed_read(change, delta=True, noise=noise)
-        return _plus(read, self._backward[number])
+        change = self._change(currents, self._driven[number])
+        return self.readers[number].transposed_read(change, delta=True, noise=noise)
 
-
-def _minus(phases: Tensor, free: Tensor) -> Tensor:
-    return (phases.view(-1, *free.shape) - free).flatten(0, 1)
-
-
-def _plus(phases: Tensor, free: Tensor) -> Tensor:
-    return (phases.view(-1, *free.shape) + free).flatten(0, 1)
+    def _change(self, phases: Tensor, free: Tensor) -> Tensor:
+        change = self._scratch.like(CHANGE, phases)
+        torch.sub(phases.view(-1, *free.shape), free, out=change.view(-1, *free.shape))
+        return change

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from neurosim_ep.models import HopfieldNetwork
+from neurosim_ep.settling.branches import Branches
 from neurosim_ep.settling.capture import (
     CapturedPhase,
     Recorder,
@@ -61,7 +62,9 @@ def replayed(
     def phase(inputs: Sequence[Tensor], count: int) -> list[Tensor]:
         pull = None if cost is None else Nudge(cost, *inputs[layers : layers + 2])
         held = None if free is None else list(inputs[layers + len(nudged) :])
-        settling = Settling(network, list(inputs[:layers]), order, pull, held, copies, engine)
+        together = Branches(layers, inputs[0].device) if order == "coloured" else None
+        start = list(inputs[:layers])
+        settling = Settling(network, start, order, pull, held, copies, engine, together)
         residual = settling.iterate_many(count)
         winners = settling.winners() if cost is not None else {}
         return [*settling.states[1:], residual, *(winners[n] for n in sorted(winners))]

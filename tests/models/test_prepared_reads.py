@@ -120,7 +120,7 @@ def test_patches_take_any_kernel_stride_and_padding() -> None:
     for kernel, stride, padding in ((2, 2, 0), (3, 3, 2), (3, 1, 1), (5, 2, 2)):
         geometry = Convolution((2, 7, 9), 3, kernel, stride, padding)
         weight = drawn(*geometry.weight_shape)
-        patches = PatchConvolution(weight, stride, padding, (7, 9))
+        patches = PatchConvolution(weight, stride, padding, (7, 9), Scratch())
         states, currents = drawn(2, 2, 7, 9), drawn(2, *geometry.linear_shape)
         torch.testing.assert_close(patches.linear(states), geometry.linear(states, weight))
         torch.testing.assert_close(

@@ -66,6 +66,10 @@ def test_choices_that_do_not_go_together_are_refused(
         settle(network, drawn(network), order="asynchronous", engine=engine)
     with pytest.raises(ValueError, match=r"^acceleration: .*does not clip"):
         settle(narrow("mlp", activation="sigmoid"), drawn(network), engine=engine)
+    with pytest.raises(ValueError, match=r"^fusion: .*does not clip"):
+        settle(
+            narrow("mlp", activation="sigmoid"), drawn(network), engine=Engine(fusion="compiled")
+        )
     with pytest.raises(ValueError, match=r"^precision: .*has no TF32"):
         settle(network, drawn(network), engine=Engine(precision="tf32"))
     for field, value in (("precision", "float8"), ("acceleration", "x"), ("capture", "always")):

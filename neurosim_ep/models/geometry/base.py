@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosim_ep.models.geometry.winograd import Scratch
+from neurosim_ep.models.geometry.scratch import Scratch
 
 Shape = tuple[int, ...]
 
@@ -22,6 +22,8 @@ Shape = tuple[int, ...]
 @dataclass
 class PreparedReads:
     """A geometry's two reads at fixed weights, made ready for the many reads of a settling.
+
+    What a read returns may lie in the scratch buffers: it holds until the next read with them.
 
     Attributes:
         linear: states (B, *pre_shape) to currents (B, *linear_shape).

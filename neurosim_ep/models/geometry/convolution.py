@@ -9,7 +9,7 @@ from torch.nn.grad import conv2d_weight
 
 from neurosim_ep.models.geometry.base import Geometry, PreparedReads, Shape
 from neurosim_ep.models.geometry.prepared import faster_reads
-from neurosim_ep.models.geometry.winograd import Scratch
+from neurosim_ep.models.geometry.scratch import Scratch
 
 
 class Convolution(Geometry):

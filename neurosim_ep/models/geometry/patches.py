@@ -6,7 +6,10 @@ the products.  Here the layout is made once for the many reads of a settling.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+
+from neurosim_ep.models.geometry.scratch import CURRENTS, PRODUCTS, TRANSFORMED, Scratch
 
 
 class PatchConvolution:
@@ -16,9 +19,13 @@ class PatchConvolution:
         weight: (out_channels, in_channels, kernel, kernel); what it holds later is not seen.
         stride, padding: as in `Convolution`.
         size: height and width of the pre layer.
+        scratch: shared buffers.
     """
 
-    def __init__(self, weight: Tensor, stride: int, padding: int, size: Sequence[int]) -> None:
+    def __init__(
+        self, weight: Tensor, stride: int, padding: int, size: Sequence[int], scratch: Scratch
+    ) -> None:
+        self._scratch = scratch
         self._outputs, self._inputs, self._kernel, _ = weight.shape
         self._stride, self._padding, self._size = stride, padding, tuple(size)
         self._down, self._across = (
@@ -35,17 +42,23 @@ class PatchConvolution:
             (*places, kernel, kernel, self._inputs),
             (image, step * row, step * column, row, column, channel),
         )
-        currents = patches.reshape(-1, self._matrix.shape[0]) @ self._matrix
-        return currents.view(*places, self._outputs).permute(0, 3, 1, 2)
+        rows = self._scratch.take(PRODUCTS, patches.shape, states).copy_(patches)
+        currents = self._scratch.take(CURRENTS, (*places, self._outputs), states)
+        torch.mm(
+            rows.view(-1, self._matrix.shape[0]), self._matrix, out=currents.view(-1, self._outputs)
+        )
+        return currents.permute(0, 3, 1, 2)
 
     def transposed(self, currents: Tensor) -> Tensor:
         """Currents (B, out_channels, H', W') to (B, in_channels, H, W), channels-last."""
         batch, (height, width), pad = currents.shape[0], self._size, self._padding
+        take, places = self._scratch.take, self._places(batch)
         driven = currents.permute(0, 2, 3, 1).reshape(-1, self._outputs)
-        rows = (driven @ self._matrix.T).view(
-            *self._places(batch), self._kernel, self._kernel, self._inputs
-        )
-        total = currents.new_zeros(batch, height + 2 * pad, width + 2 * pad, self._inputs)
+        patches = take(PRODUCTS, (*places, self._kernel, self._kernel, self._inputs), currents)
+        torch.mm(driven, self._matrix.T, out=patches.view(len(driven), -1))
+        total = take(
+            CURRENTS, (batch, height + 2 * pad, width + 2 * pad, self._inputs), currents
+        ).zero_()
         last_row, last_column = self._stride * self._down, self._stride * self._across
         for down in range(self._kernel):
             for across in range(self._kernel):
@@ -53,7 +66,7 @@ class PatchConvolution:
                     :,
                     down : down + last_row : self._stride,
                     across : across + last_column : self._stride,
-                ] += rows[:, :, :, down, across]
+                ] += patches[:, :, :, down, across]
         return total[:, pad : pad + height, pad : pad + width].permute(0, 3, 1, 2)
 
     def _places(self, batch: int) -> tuple[int, int, int]:
@@ -64,6 +77,7 @@ class PatchConvolution:
         if not pad:
             return states
         batch, height, width, channels = states.shape
-        padded = states.new_zeros(batch, height + 2 * pad, width + 2 * pad, channels)
+        shape = (batch, height + 2 * pad, width + 2 * pad, channels)
+        padded = self._scratch.take(TRANSFORMED, shape, states).zero_()
         padded[:, pad:-pad, pad:-pad] = states
         return padded

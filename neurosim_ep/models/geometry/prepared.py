@@ -7,7 +7,8 @@ from torch import Tensor
 
 from neurosim_ep.models.geometry.base import PreparedReads, Shape
 from neurosim_ep.models.geometry.patches import PatchConvolution
-from neurosim_ep.models.geometry.winograd import Scratch, WinogradConvolution
+from neurosim_ep.models.geometry.scratch import Scratch
+from neurosim_ep.models.geometry.winograd import WinogradConvolution
 
 # Where the fast forms begin to win, measured on one core of an AMD EPYC (docs/performance.md).
 _CHANNELS_BY_TILE = {4: 64, 2: 128}
@@ -57,7 +58,7 @@ def faster_reads(
         forth = kernel == 1 or (wide and places <= 4)
         back = kernel == 1 or (wide and places <= 16)
         if forth or back:
-            patches = PatchConvolution(weight, stride, padding, pre)
+            patches = PatchConvolution(weight, stride, padding, pre, scratch)
             reads.linear = patches.linear if forth else reads.linear
             reads.transposed = patches.transposed if back else reads.transposed
     return reads

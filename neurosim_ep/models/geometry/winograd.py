@@ -11,23 +11,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from neurosim_ep.models.geometry.scratch import CURRENTS, PRODUCTS, TRANSFORMED, Scratch
+
 # Tiles whose products run as one: fills the matrix products, and the buffers stay in the cache.
 _TILES = 256
-
-
-class Scratch:
-    """Two buffers that the reads of one settling share, so that nothing is allocated per read."""
-
-    def __init__(self) -> None:
-        self._flat: dict[tuple[int, torch.dtype, torch.device], Tensor] = {}
-
-    def take(self, slot: int, shape: Sequence[int], like: Tensor) -> Tensor:
-        """A tensor of this shape in slot 0 or 1; what the slot held is lost."""
-        size, key = torch.Size(shape).numel(), (slot, like.dtype, like.device)
-        flat = self._flat.get(key)
-        if flat is None or flat.numel() < size:
-            flat = self._flat[key] = like.new_empty(size)
-        return flat[:size].view(*shape)
 
 
 @cache
@@ -82,7 +69,7 @@ class WinogradConvolution:
         """States (B, in_channels, H, W) to currents (B, out_channels, H', W'), channels-last."""
         batch, side = states.shape[0], self._tile
         grid = (batch, self._down, side, self._across, side, self._outputs)
-        tiled = states.new_empty(grid)
+        tiled = self._scratch.take(CURRENTS, grid, states)
         for start in range(0, batch, self._images):
             chunk = slice(start, min(start + self._images, batch))
             tiled[chunk].copy_(self._tiles(states[chunk].permute(0, 2, 3, 1)))
@@ -95,18 +82,18 @@ class WinogradConvolution:
         take, grid = self._scratch.take, (states.shape[0], self._down, self._across)
         tiles = grid[0] * grid[1] * grid[2]
         # Separable: one matrix over the rows of all tiles, then the same over their columns.
-        gathered = take(0, (window, window, *grid, self._inputs), states)
+        gathered = take(TRANSFORMED, (window, window, *grid, self._inputs), states)
         gathered.copy_(self._windows(states))
-        rows = take(1, (window, window * tiles * self._inputs), states)
+        rows = take(PRODUCTS, (window, window * tiles * self._inputs), states)
         torch.mm(self._forth, gathered.view(window, -1), out=rows)
-        both = take(0, (window, window, tiles * self._inputs), states)
+        both = take(TRANSFORMED, (window, window, tiles * self._inputs), states)
         forth = self._forth.expand(window, window, window)
         torch.bmm(forth, rows.view(window, window, -1), out=both)
-        products = take(1, (window * window, tiles, self._outputs), states)
+        products = take(PRODUCTS, (window * window, tiles, self._outputs), states)
         torch.bmm(both.view(-1, tiles, self._inputs), self._weight, out=products)
-        rows = take(0, (side, window * tiles * self._outputs), states)
+        rows = take(TRANSFORMED, (side, window * tiles * self._outputs), states)
         torch.mm(self._back, products.view(window, -1), out=rows)
-        both = take(1, (side, side, tiles * self._outputs), states)
+        both = take(PRODUCTS, (side, side, tiles * self._outputs), states)
         back = self._back.expand(side, side, window)
         torch.bmm(back, rows.view(side, window, -1), out=both)
         return both.view(side, side, *grid, self._outputs).permute(2, 3, 0, 4, 1, 5)
