@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 
 from neurosim_ep._chip_hdf5 import numpy_of, write_chip, write_matrix
-from neurosim_ep._hdf5 import Hdf5Reader, label_axes, write_format, written_beside
+from neurosim_ep._hdf5 import label_axes, write_format, written_beside
+from neurosim_ep._hdf5_reader import Hdf5Reader
 from neurosim_ep._toml_text import parse_toml
 from neurosim_ep.cards import Card, card_from_mapping
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, CrossbarStorage
