@@ -14,33 +14,24 @@ import torch
 from torch import Tensor
 
 from neurosim_ep._hdf5 import numbers_and_texts
+from neurosim_ep._hdf5_probe import (
+    DAMAGE,
+    MAX_NAMES,
+    MAX_TEXT_BYTES,
+    attribute_value,
+    is_text,
+    is_written,
+    survives,
+)
 from neurosim_ep._hdf5_seal import check_seal
 from neurosim_ep._hdf5_unfinished import as_if_closed
 
 MAX_ELEMENTS = 2_000_000_000
 """No array that is read may be larger: a damaged file can claim any size."""
 
-MAX_TEXT_BYTES = 1 << 20
-MAX_ATTRIBUTE_VALUES = 4096
-MAX_CHUNK_BYTES = 1 << 26
-MAX_NAMES = 100_000
-
-# What a byte of gzip's can become at most.
-_MOST_INFLATED = 1032
-
 Kind = Literal["float", "whole", "flag"]
 """Of numbers in a file; flags are 0 or 1."""
 
-_DAMAGE = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-)
 _KINDS = {"float": "f", "whole": "iu", "flag": "biu"}
 _NUMPY: dict[torch.dtype, type[np.generic]] = {
     torch.float32: np.float32,
@@ -60,6 +51,8 @@ class Hdf5Reader:
         name: the format that it must have.
         number: the largest format version that is understood.
         unfinished: the file may be one whose writer was killed.
+        foreign: other programs may have written the file, or changed it: one without a digest is
+            first read through by another process (`neurosim_ep._hdf5_probe`).
 
     Attributes:
         file: the open file, for what has been checked.
@@ -69,11 +62,20 @@ class Hdf5Reader:
             or not allowed.
     """
 
-    def __init__(self, path: Path, name: str, number: int, *, unfinished: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        number: int,
+        *,
+        unfinished: bool = False,
+        foreign: bool = False,
+    ) -> None:
         self.path = path
         self._stream = None
         with suppress(OSError):  # told when the file is opened
-            check_seal(path)
+            if not check_seal(path) and foreign and h5py.is_hdf5(path) and not survives(path):
+                raise self.problem("damaged; HDF5 does not come to an end with it")
         try:
             self._stream = as_if_closed(path) if unfinished else None
             self.file = h5py.File(self._stream or path, "r")
@@ -116,7 +118,7 @@ class Hdf5Reader:
             self._item(name)
         except KeyError:
             return False
-        except _DAMAGE:
+        except DAMAGE:
             raise self.problem(f"{name} is damaged") from None
         return True
 
@@ -127,7 +129,7 @@ class Hdf5Reader:
             if not isinstance(item, h5py.Group) or len(item) > MAX_NAMES:
                 raise KeyError
             return sorted(item)
-        except _DAMAGE:
+        except DAMAGE:
             raise self.problem(f"{group} is missing or damaged") from None
 
     def _item(self, name: str) -> Any:
@@ -147,15 +149,15 @@ class Hdf5Reader:
         """All attributes of a group that are texts or numbers."""
         try:
             held = self._item(group).attrs
-            return numbers_and_texts({name: _value(held, name) for name in held})
-        except _DAMAGE:
+            return numbers_and_texts({name: attribute_value(held, name) for name in held})
+        except DAMAGE:
             raise self.problem(f"{group} is missing, or its attributes are damaged") from None
 
     def has_attribute(self, group: str, name: str) -> bool:
         """Whether a group or dataset has an attribute of this name."""
         try:
             return name in self._item(group).attrs
-        except _DAMAGE:
+        except DAMAGE:
             raise self.problem(f"{group} is missing or damaged") from None
 
     def text(self, group: str, name: str, allowed: tuple[str, ...] = ()) -> str:
@@ -193,8 +195,8 @@ class Hdf5Reader:
         try:
             attributes = self._item(group).attrs
             if name in attributes:
-                return _value(attributes, name)
-        except _DAMAGE:
+                return attribute_value(attributes, name)
+        except DAMAGE:
             raise self.problem(f"{group}: attribute {name} is damaged") from None
         raise self.problem(f"{group}: attribute {name} is missing")
 
@@ -214,11 +216,11 @@ class Hdf5Reader:
         """A dataset that holds one text."""
         try:
             item, shape, numbers = self._found(name)
-            if shape or not _is_text(item.id.get_type(), numbers):
+            if shape or not is_text(item.id.get_type(), numbers):
                 raise TypeError
             value = item[()]
             found: str = value.decode("utf-8")
-        except _DAMAGE:
+        except DAMAGE:
             raise self.problem(f"{name} is missing, damaged or not text") from None
         if len(found) > MAX_TEXT_BYTES:
             raise self.problem(f"{name} is too long; must have at most {MAX_TEXT_BYTES} characters")
@@ -256,8 +258,8 @@ class Hdf5Reader:
         if numbers.kind not in _KINDS[kind]:
             raise self.problem(f"{name} has type {numbers}; must be of kind {kind!r}")
         try:
-            complete = _allocated(item, shape) and not item.external and not item.is_virtual
-        except _DAMAGE:
+            complete = is_written(item, shape)
+        except DAMAGE:
             complete = False
         if not complete:
             raise self.problem(f"{name} is damaged")
@@ -288,7 +290,7 @@ class Hdf5Reader:
             values = item[rows.start : rows.stop]
             with np.errstate(over="ignore"):
                 found = values.astype(_NUMPY[dtype], copy=False)
-        except _DAMAGE:
+        except DAMAGE:
             raise self.problem(f"{name} is damaged") from None
         if kind != "float" and not np.array_equal(found, values):
             allowed = "0 or 1" if kind == "flag" else f"a whole number of type {found.dtype}"
@@ -306,36 +308,5 @@ class Hdf5Reader:
         try:
             item = self._item(name)
             return item, tuple(item.shape), item.dtype
-        except _DAMAGE:
+        except DAMAGE:
             raise self.problem(f"{name} is missing or damaged") from None
-
-
-def _is_text(kind: h5py.h5t.TypeID, numbers: np.dtype[Any]) -> bool:
-    """Whether values are texts; other objects of any length are not read."""
-    return isinstance(kind, h5py.h5t.TypeStringID) and numbers.itemsize <= MAX_TEXT_BYTES
-
-
-def _value(attributes: h5py.AttributeManager, name: str) -> object:
-    """An attribute's value, if it is of a kind and size that this program writes."""
-    held = attributes.get_id(name)
-    if np.prod(held.shape, dtype=float) > MAX_ATTRIBUTE_VALUES:
-        raise ValueError(name)
-    if held.dtype.kind not in "biuf" and not _is_text(held.get_type(), held.dtype):
-        raise TypeError(name)
-    found: object = attributes[name]
-    return found
-
-
-def _allocated(item: h5py.Dataset, shape: tuple[int, ...]) -> bool:
-    """Whether this much was written: a claim of many terabytes takes no space in a file."""
-    size = item.dtype.itemsize * int(np.prod(shape, dtype=object))
-    if size == 0:
-        return True
-    stored = item.id.get_storage_size()
-    if item.chunks is None:
-        return bool(stored >= size)
-    if item.dtype.itemsize * int(np.prod(item.chunks, dtype=object)) > MAX_CHUNK_BYTES:
-        return False
-    sides = zip(shape, item.chunks, strict=True)
-    chunks = int(np.prod([-(-size // chunk) for size, chunk in sides], dtype=object))
-    return bool(item.id.get_num_chunks() >= chunks and stored * _MOST_INFLATED >= size)

@@ -20,8 +20,11 @@ def seal(path: Path) -> None:
         file.write(_MARK + digest.encode("ascii") + b"\n")
 
 
-def check_seal(path: Path) -> None:
-    """Compare a file with its digest; a file without one passes.
+def check_seal(path: Path) -> bool:
+    """Compare a file with its digest.
+
+    Returns:
+        Whether it has one.
 
     Raises:
         ValueError: in one line, if the contents are not those that were sealed.
@@ -29,14 +32,15 @@ def check_seal(path: Path) -> None:
     """
     size = path.stat().st_size - _LENGTH
     if size < 0:
-        return
+        return False
     with path.open("rb") as file:
         file.seek(size)
         end = file.read()
     if not end.startswith(_MARK):
-        return
+        return False
     if end[len(_MARK) : -1] != _digest(path, size).encode("ascii"):
         raise ValueError(f"{path}: damaged; its contents are not those that its digest was made of")
+    return True
 
 
 def _digest(path: Path, size: int) -> str:

@@ -106,9 +106,12 @@ def _saved_devices(file: Hdf5Reader, place: str, matrix: CrossbarMatrix) -> Stat
     upper = state.get("upper", torch.tensor(card.window.g_max_siemens))
     slack = schema.tolerance_siemens(card)
     _check_between(file, place, state["programmed"], lower - slack, upper + slack)
-    counts = [file.whole(place, f"{n}_count", 0, schema.MAX_COUNT) for n in ("program", "update")]
-    seed = file.whole(place, "device_seed", 0, MAX_SEED)
-    state["_extra_state"] = _extra_state(seed, *counts, file.number(place, "elapsed_s"))
+    state["_extra_state"] = _extra_state(
+        file.whole(place, "device_seed", 0, MAX_SEED),
+        file.whole(place, "program_count", 0, schema.MAX_COUNT),
+        file.whole(place, "update_count", 0, schema.MAX_COUNT),
+        file.number(place, "elapsed_s"),
+    )
     return _prefixed(state)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,7 +54,7 @@ def load(path: Path | str) -> CrossbarNetwork:
         ValueError: in one line, if the file is missing, damaged, something else, of a later
             version, or holds what is not allowed; little memory was asked for by then.
     """
-    with Hdf5Reader(Path(path), schema.FORMAT, schema.FORMAT_VERSION) as file:
+    with _opened(path) as file:
         device = _card(file, DeviceCard, "device", shipped_device_cards)
         array = _card(file, ArrayCard, "array", shipped_array_cards)
         graph, mapping = read_graph(file), array.layout.mapping
@@ -87,7 +88,7 @@ def load_recipe(path: Path | str) -> Recipe | None:
     Raises:
         ValueError: in one line, if the file is missing, damaged or something else.
     """
-    with Hdf5Reader(Path(path), schema.FORMAT, schema.FORMAT_VERSION) as file:
+    with _opened(path) as file:
         if not file.has("recipe"):
             return None
         text = file.long_text("recipe")
@@ -95,6 +96,10 @@ def load_recipe(path: Path | str) -> Recipe | None:
             return recipe_from_mapping(parse_toml(text, "recipe"))
         except ValueError as error:
             raise file.problem(f"recipe: {_line(error)}") from None
+
+
+def _opened(path: Path | str) -> Hdf5Reader:
+    return Hdf5Reader(Path(path), schema.FORMAT, schema.FORMAT_VERSION, foreign=True)
 
 
 def _has(file: Hdf5Reader, name: str) -> bool:
@@ -106,11 +111,12 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _card(file: Hdf5Reader, kind: type[C], what: str, shipped: Any) -> C:
+def _card(file: Hdf5Reader, kind: type[C], what: str, shipped: Callable[[], dict[str, C]]) -> C:
     """The card whose text a file holds, or else a shipped one by name, never a path."""
     name = f"cards/{what}"
     if not file.has(name):
-        return shipped()[file.text("/", f"{what}_card", tuple(shipped()))]
+        cards = shipped()
+        return cards[file.text("/", f"{what}_card", tuple(cards))]
     text = file.long_text(name)
     try:
         return card_from_mapping(kind, parse_toml(text, name))

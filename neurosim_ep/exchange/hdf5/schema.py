@@ -1,4 +1,4 @@
-"""The names, units and limits of a chip file; docs/hdf5-format.md describes them for its readers."""
+"""The names, units and limits of a chip file, which docs/hdf5-format.md describes."""
 
 import math
 from dataclasses import dataclass
