@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from neurosim_ep import data, learning, onchip
 from neurosim_ep.cards import dump_card
 from neurosim_ep.config import load_recipe as recipe_named
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, load_array_card, map_to_crossbar
@@ -26,9 +23,7 @@ from neurosim_ep.models import (
     Layer,
     ReLU,
     Sigmoid,
-    hopfield_resnet13,
     mlp,
-    vgg5,
 )
 
 Future = Callable[[CrossbarNetwork], list[Tensor]]
@@ -107,28 +102,6 @@ def test_wires_and_bias_rows(
     assert list(loaded.bias_rows) == [1, 2]
 
 
-@pytest.mark.parametrize(
-    "network",
-    [
-        lambda: vgg5(1, 3, (3, 2, 3, 2), image_size=16, alpha="random"),
-        lambda: hopfield_resnet13(1, 3, (2, 3, 2, 3), image_size=16, skip="identity"),
-        lambda: hopfield_resnet13(1, 3, (2, 3, 2, 3), image_size=16, activation="sigmoid"),
-    ],
-    ids=["pooled convolutions", "identity skips", "1x1 convolutions"],
-)
-def test_convolutional_networks(
-    network: Callable[[], HopfieldNetwork], lived: Lived, future: Future, tmp_path: Path
-) -> None:
-    card = load_array_card("default-compensated")
-    card = card.model_copy(update={"wires": None})
-    chip = lived(map_to_crossbar(network(), "li-ecram", card, seed=2))
-    loaded = goes_on_alike(chip, tmp_path / "chip.h5", future)
-    for mine, theirs in zip(chip.layers, loaded.layers, strict=True):
-        assert (mine.shape, repr(mine.activation)) == (theirs.shape, repr(theirs.activation))
-    pairs = zip(chip.edge_list(), loaded.edge_list(), strict=True)
-    assert all(repr(a) == repr(b) and (a.pre, a.post) == (b.pre, b.post) for a, b in pairs)
-
-
 def test_any_graph(lived: Lived, future: Future, tmp_path: Path) -> None:
     """A cycle, parallel edges, an identity of another strength, a layer of channels made dense."""
     layers = [
@@ -162,40 +135,6 @@ def test_a_chip_that_was_moved_to_double_precision(
     chip = map_to_crossbar(mlp((1, 3, 3), 3, (4,)), "hfo2-reram", "ideal", seed=3).double()
     loaded = goes_on_alike(lived(chip), tmp_path / "chip.h5", future)
     assert loaded.biases[0].dtype == torch.float64
-
-
-def digits() -> data.Dataset:
-    whole = data.load("digits")
-    return replace(whole, train=whole.train.first(24), test=whole.test.first(8))
-
-
-@pytest.mark.parametrize(
-    ("device", "rule"),
-    [
-        ("li-ecram", lambda: onchip.Pulsed("difference")),
-        ("pcm", onchip.MixedPrecision),
-        ("hfo2-reram", lambda: onchip.TikiTaka("agad")),
-    ],
-)
-def test_learning_goes_on_alike(
-    device: str, rule: Callable[[], onchip.Rule], tmp_path: Path
-) -> None:
-    def learn(chip: CrossbarNetwork, seed: int) -> Any:
-        phases = learning.Phases(free_iterations=4, nudged_iterations=3)
-        options: dict[str, Any] = {"phases": phases, "epochs": 1, "batch_size": 8, "seed": seed}
-        return onchip.train(chip, digits(), rule=rule(), learning_rate=0.3, **options)
-
-    card = load_array_card("default").model_copy(update={"wires": None})
-    layout = {"pair_baseline": "bottom" if device == "pcm" else "middle", "scale_headroom": 4.0}
-    card = card.model_copy(update={"layout": card.layout.model_copy(update=layout)})
-    chip = map_to_crossbar(mlp((1, 8, 8), 10, (6,)), device, card, seed=1)
-    learn(chip, 0)
-    chip.advance_time(60.0)
-    save(chip, tmp_path / "chip.h5")
-    loaded = load(tmp_path / "chip.h5")
-    mine, theirs = learn(chip, 1), learn(loaded, 1)
-    same_state(chip, loaded)
-    assert [replace(r, seconds=0.0) for r in mine] == [replace(r, seconds=0.0) for r in theirs]
 
 
 def test_a_second_save_takes_the_place_of_the_first(tmp_path: Path) -> None:
