@@ -57,6 +57,10 @@ def read_matrix(file: Hdf5Reader, place: str, matrix: CrossbarMatrix) -> State:
     state["units"] = file.array(name, (matrix.tiling.columns,), "float", dtype)
     if not bool((state["units"] > 0.0).all()):
         raise file.problem(f"{name} holds values that are not above 0")
+    if matrix.array.layout.scale == "layer" and not bool(
+        (state["units"] == state["units"][0]).all()
+    ):
+        raise file.problem(f'{name} differs between columns; the array card has scale = "layer"')
     if is_measured(file, place, matrix.mapping):
         return state | _measured_devices(file, place, matrix)
     for name, key in (
