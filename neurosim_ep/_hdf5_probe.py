@@ -109,7 +109,8 @@ def read_through(path: Path) -> None:
 
 def _items(root: h5py.Group) -> Iterator[Any]:
     """Every object once, by hard links only."""
-    waiting, seen = [root], set()
+    waiting: list[Any] = [root]
+    seen: set[int] = set()
     while waiting and len(seen) < MAX_NAMES:
         item = waiting.pop()
         with contextlib.suppress(*DAMAGE):

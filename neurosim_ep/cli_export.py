@@ -51,8 +51,8 @@ def export(
     """Write a trained chip into a file that other programs read.
 
     An exact run is put on the hardware of the cards, its converters calibrated on training images;
-    a run with a table [on_chip] is written with the chip that it trained. A file in HDF5 holds
-    everything (docs/hdf5-format.md): `evaluate` takes it, and exchange.hdf5.load in Python.
+    a run on a chip is written with the chip that it trained. A file in HDF5 holds everything
+    (docs/hdf5-format.md): `evaluate` takes it, and exchange.hdf5.load in Python.
     """
     from neurosim_ep.experiments.exporting import export_run
 

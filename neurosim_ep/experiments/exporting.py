@@ -69,7 +69,9 @@ def export_run(
         _, method = load_run(folder, weights=weights)
         assert isinstance(method.model, CrossbarNetwork)
         chip = method.model
-    chip.advance_time(advance_s)
+    if advance_s:
+        # Wires that are kept for several writes would be solved, even if no time passed.
+        chip.advance_time(advance_s)
     out.parent.mkdir(parents=True, exist_ok=True)
     write(chip, out, recipe)
     return chip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = int(os.environ.get("NEUROSIM_EP_FUZZ_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("NEUROSIM_EP_FUZZ_EXAMPLES", "60"))
 WORKER = Path(__file__).with_name("chip_fuzz.py")
 PACKAGE = Path(__file__).parents[2]
 
