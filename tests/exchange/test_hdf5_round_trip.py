@@ -137,6 +137,17 @@ def test_a_chip_that_was_moved_to_double_precision(
     assert loaded.biases[0].dtype == torch.float64
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_chip_on_a_gpu(everything_chip: Callable[..., CrossbarNetwork], tmp_path: Path) -> None:
+    """All but where its random numbers stand comes back, on the CPU."""
+    chip = everything_chip().to("cuda")
+    save(chip, tmp_path / "chip.h5")
+    state = load(tmp_path / "chip.h5").state_dict()
+    for name, value in chip.state_dict().items():
+        if not name.endswith("storage._extra_state"):
+            assert torch.equal(value.cpu().nan_to_num(), state[name].nan_to_num()), name
+
+
 def test_a_second_save_takes_the_place_of_the_first(tmp_path: Path) -> None:
     path, recipe = tmp_path / "chip.h5", recipe_named("digits")
     save(map_to_crossbar(mlp((1, 2, 2), 2, (2,)), "pcm"), path, recipe)

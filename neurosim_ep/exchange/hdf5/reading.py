@@ -66,12 +66,13 @@ def load(path: Path | str) -> CrossbarNetwork:
             place = f"matrices/bias_{layer}"
             check_matrix(file, place, row.matrix.tiling, mapping)
             places[place] = row.matrix
-        _take(file, chip, _state(file, chip))
-        for place, matrix in places.items():
-            if is_measured(file, place, mapping):
-                # Wires are solved for these conductances.
-                matrix.advance_time(0.0)
-        _take_measured_weights(file, chip)
+        state = _state(file, chip)
+        measured = {place for place in places if is_measured(file, place, mapping)}
+        try:
+            chip.load_state_dict(state)
+            _settle_measured(chip, measured)
+        except (RuntimeError, ValueError, OverflowError) as error:
+            raise file.problem(f"does not fit its own cards and graph ({_line(error)})") from None
         for place, matrix in places.items():
             check_present(file, place, matrix)
         counts = {
@@ -239,22 +240,15 @@ def _ranges(file: Hdf5Reader, place: str, ranges: dict[str, Any]) -> dict[str, A
     return ranges
 
 
-def _take(file: Hdf5Reader, chip: CrossbarNetwork, state: dict[str, Any]) -> None:
-    try:
-        chip.load_state_dict(state)
-    except (RuntimeError, ValueError, OverflowError) as error:
-        raise file.problem(f"does not fit its own cards and graph ({_line(error)})") from None
-
-
-def _take_measured_weights(file: Hdf5Reader, chip: CrossbarNetwork) -> None:
-    """Digital weights of measured devices are what a forward read sees."""
-    mapping = chip.array_card.layout.mapping
+def _settle_measured(chip: CrossbarNetwork, measured: set[str]) -> None:
+    """Wires of measured devices are solved, and digital weights are what a forward read sees."""
     with torch.no_grad():
         for number, storage in _storages(chip).items():
-            if is_measured(file, f"matrices/edge_{number}", mapping):
+            if f"matrices/edge_{number}" in measured:
                 storage.advance_time(0.0)
                 storage.weight.copy_(storage.effective_weight())
         for layer, row in chip.bias_rows.items():
-            if is_measured(file, f"matrices/bias_{layer}", mapping):
+            if f"matrices/bias_{layer}" in measured:
+                row.matrix.advance_time(0.0)
                 row.weight.copy_(row.matrix.forward_matrix)
                 chip.biases[layer - 1].copy_(row.value)
