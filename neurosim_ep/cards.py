@@ -98,6 +98,8 @@ class Card(BaseModel):
 
 C = TypeVar("C", bound=Card)
 
+_CHANGED = "assumed: changed by a program"
+
 
 def shipped_cards(kind: type[C], folder: str) -> dict[str, C]:
     """All cards of a package folder by name, in alphabetical order."""
@@ -161,9 +163,26 @@ def card_from_mapping(kind: type[C], data: Mapping[str, Any]) -> C:
 
 
 def dump_card(card: Card) -> str:
-    """TOML text that loads back to an equal card; absent fields and defaults are left out."""
-    data = card.model_dump(exclude_none=True, exclude_unset=True)
+    """TOML text that loads back to an equal card; absent fields and defaults are left out.
+
+    Fields that a program changed since the card was loaded say so where they have no source.
+    """
+    data = _sourced(card.model_dump(exclude_none=True, exclude_unset=True))
     return "\n".join(_toml_lines(data, "")).lstrip("\n") + "\n"
+
+
+def _sourced(value: Any) -> Any:
+    """Tables in which every number that is given has a source, and no other has one."""
+    if isinstance(value, list | tuple):
+        return [_sourced(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    table = {name: _sourced(item) for name, item in value.items()}
+    if isinstance(sources := value.get("source"), Mapping):
+        given = [name for name in table if name not in ("source", "model")]
+        ordered = [*(name for name in sources if name in given), *given]
+        table["source"] = {name: sources.get(name, _CHANGED) for name in ordered}
+    return table
 
 
 def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from neurosim_ep._cli_errors import one_line_errors, one_line_errors_together
 from neurosim_ep.cli_compare import compare
 from neurosim_ep.cli_devices import devices_app
+from neurosim_ep.cli_export import export
 from neurosim_ep.cli_fidelity import fidelity
 from neurosim_ep.cli_reproduce import reproduce
 from neurosim_ep.cli_sweep import sweep
@@ -101,11 +102,16 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder of `train`.")],
-    weights: Annotated[str, typer.Option(help="best (by validation) or last.")] = "best",
+    run: Annotated[
+        Path, typer.Argument(help="Run folder of `train`, or a chip's file of `export` (.h5).")
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Of a run: best (by validation) or last.", show_default="best"),
+    ] = None,
     data_dir: _DataDir = None,
 ) -> None:
-    """Settle a trained network on the test images and print its accuracy."""
+    """Settle a trained network, or an exported chip, on the test images; print its accuracy."""
     from neurosim_ep.experiments import evaluate_run
 
     with one_line_errors():
@@ -119,6 +125,7 @@ def evaluate(
             )
 
 
+app.command()(export)
 app.command()(compare)
 app.command()(sweep)
 app.command()(reproduce)

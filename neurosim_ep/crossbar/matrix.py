@@ -214,6 +214,9 @@ class CrossbarMatrix(nn.Module):
             return 0
         target, far = found
         self.devices.program(target, where=far.expand_as(target))
+        wires = self.array.wires
+        if wires is not None and wires.refresh_interval_programmings == 1:
+            self._solved = False
         self.refresh()
         return int(far.sum())
 

@@ -37,6 +37,7 @@ class Devices(Population):
         fluctuating: mask of the devices with telegraph noise; None where all or none have it.
         drift_coefficient: what the card's drift drew per device; None without drift.
         seed: as given; a state dict brings its own.
+        drawn_dtype: precision in which what fixes a device is drawn, whatever it is moved to later.
         program_count: how often the devices were programmed.
         update_count: how often they were pulsed.
         elapsed_s: time since any of them was programmed or pulsed.

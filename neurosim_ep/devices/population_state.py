@@ -56,7 +56,7 @@ class Population(nn.Module):
         self.update_count = 0
         self.elapsed_s = 0.0
         self._pulse_devices: PulseDevices | None = None
-        self._drawn_dtype = dtype
+        self.drawn_dtype = dtype
         self._fabricate(dtype)
         self.to(device)
 
@@ -151,7 +151,7 @@ class Population(nn.Module):
             response, bounds = self._response(), self.state_bounds
             generator = self._generator("pulse devices")
             drawn = response.fabricate(
-                tuple(self.shape), generator, self._drawn_dtype, bounds=bounds
+                tuple(self.shape), generator, self.drawn_dtype, bounds=bounds
             )
             self._pulse_devices = drawn.to(self.programmed.device, self.programmed.dtype)
         return self._pulse_devices

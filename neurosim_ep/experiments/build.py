@@ -7,6 +7,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from neurosim_ep._toml_text import problem
 from neurosim_ep.config import LearningRecipe, Recipe
 from neurosim_ep.crossbar import CrossbarNetwork
 from neurosim_ep.data import (
@@ -206,6 +207,21 @@ def build_method(recipe: Recipe, device: torch.device, cards: Cards | None = Non
         generator = torch.Generator().manual_seed(derive_seed(recipe.seed, "feedforward"))
         model = FeedForward(network, batch_norm=recipe.network.batch_norm, generator=generator)
         return Backpropagation(model.to(device, dtype), cost)
+    exact = settling_on(recipe, network)
+    if recipe.on_chip is None:
+        return exact
+    return on_chip_method(recipe, exact, cards or load_cards(recipe.on_chip))
+
+
+def settling_on(recipe: Recipe, network: HopfieldNetwork) -> EquilibriumPropagation:
+    """A network, or a chip of it, with the recipe's way of settling and its contrasts.
+
+    Raises:
+        ValueError: for backpropagation, or if the engine does not go with the network's device.
+    """
+    if recipe.learning.algorithm != "equilibrium_propagation":
+        allowed = "'equilibrium_propagation' for a network that settles"
+        raise ValueError(problem("learning.algorithm", recipe.learning.algorithm, allowed))
     settling = recipe.settling
     phases = Phases(
         settling.free_iterations,
@@ -221,13 +237,14 @@ def build_method(recipe: Recipe, device: torch.device, cards: Cards | None = Non
             settling.fusion,
         ),
     )
-    phases.engine.check_device(device)
-    exact = EquilibriumPropagation(
-        network, build_estimator(recipe.learning), cost, phases, warm_start=settling.warm_start
+    phases.engine.check_device(network.biases[0].device)
+    return EquilibriumPropagation(
+        network,
+        build_estimator(recipe.learning),
+        _COSTS[recipe.learning.cost](),
+        phases,
+        warm_start=settling.warm_start,
     )
-    if recipe.on_chip is None:
-        return exact
-    return on_chip_method(recipe, exact, cards or load_cards(recipe.on_chip))
 
 
 def build_estimator(learning: LearningRecipe) -> Estimator:

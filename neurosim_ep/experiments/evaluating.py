@@ -4,7 +4,8 @@ from pathlib import Path
 
 from neurosim_ep.config import Recipe
 from neurosim_ep.data import Batches, Preparation, Split
-from neurosim_ep.experiments.build import build_method, device_of
+from neurosim_ep.exchange import hdf5
+from neurosim_ep.experiments.build import build_method, device_of, settling_on
 from neurosim_ep.experiments.images import image_batches, load_images
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.learning import (
@@ -18,6 +19,9 @@ from neurosim_ep.learning import (
 )
 from neurosim_ep.learning import evaluate as evaluate_method
 from neurosim_ep.models import Cost, FeedForward, HopfieldNetwork, SquaredError
+
+CHIP_SUFFIXES = (".h5", ".hdf5")
+"""Of files of whole chips."""
 
 
 def evaluate(
@@ -84,18 +88,43 @@ def load_run(folder: Path, *, weights: str = "best") -> tuple[Recipe, Method]:
     return recipe, method
 
 
-def evaluate_run(folder: Path, *, data_dir: Path | None = None, weights: str = "best") -> Summary:
-    """Accuracy of a run's weights on the test images.
-
-    Args:
-        folder: of a run with at least one finished epoch.
-        data_dir: folder with the data sets; see `neurosim_ep.data.load`.
-        weights: ``best`` (by validation) or ``last``.
+def load_chip(path: Path) -> tuple[Recipe, EquilibriumPropagation]:
+    """The chip of a file, with the recipe in it and the way it answers.
 
     Raises:
-        ValueError: if the run, its weights or the data are missing or damaged.
+        ValueError: if the file is missing, damaged or without a recipe, or the two do not fit.
     """
-    recipe, method = load_run(folder, weights=weights)
+    recipe = hdf5.load_recipe(path)
+    if recipe is None:
+        raise ValueError(f"{path}: holds no recipe; must be the export of a run")
+    chip = hdf5.load(path).to(device_of(recipe))
+    dtype = str(chip.biases[0].dtype).removeprefix("torch.")
+    if dtype != recipe.run.dtype:
+        raise ValueError(f"{path}: {dtype} is not allowed; the recipe in it has {recipe.run.dtype}")
+    return recipe, settling_on(recipe, chip)
+
+
+def evaluate_run(
+    folder: Path, *, data_dir: Path | None = None, weights: str | None = None
+) -> Summary:
+    """Accuracy of a run's weights, or of a chip's, on the test images.
+
+    Args:
+        folder: of a run with at least one finished epoch; or a file of `exchange.hdf5.save` that
+            holds the recipe.
+        data_dir: folder with the data sets; see `neurosim_ep.data.load`.
+        weights: of a run, ``best`` (by validation, and by default) or ``last``.
+
+    Raises:
+        ValueError: if the run, its weights, the file or the data are missing or damaged.
+    """
+    method: Method
+    if folder.suffix in CHIP_SUFFIXES and not folder.is_dir():
+        if weights is not None:
+            raise ValueError(f"weights: {weights!r} is not allowed with a chip; it has one set")
+        recipe, method = load_chip(folder)
+    else:
+        recipe, method = load_run(folder, weights=weights or "best")
     data = load_images(recipe, data_dir)
     test = image_batches(recipe, data, data.test, device_of(recipe))
     return evaluate_method(method, test.epoch(0))

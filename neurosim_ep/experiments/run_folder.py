@@ -89,9 +89,9 @@ class RunFolder:
         return self.path / "on-chip.json"
 
     @property
-    def conductances(self) -> Path:
-        """Trained conductances of a run on a chip."""
-        return self.path / "conductances.h5"
+    def chip(self) -> Path:
+        """The trained chip of a run on a chip."""
+        return self.path / "chip.h5"
 
     @property
     def pulse_plot(self) -> Path:

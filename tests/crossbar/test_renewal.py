@@ -107,3 +107,17 @@ def test_renewal_reads_with_the_read_noise(device, array, storage) -> None:
     second = arrays.matrix.devices.conductance / US
     again = (second[0] - second[1] - difference) / deviation
     assert abs(float((z * again).mean())) < 5.0 / 50.0
+
+
+def test_wires_that_are_solved_at_every_write_are_solved_for_renewed_pairs(
+    device, array, storage
+) -> None:
+    wires = {"word_line_ohm": 50.0, "bit_line_ohm": 50.0}
+    weight = exact([[1.0, 0.5, 0.0], [0.0, -0.5, 0.25]])
+    arrays = storage(Dense((2,), (3,)), one_sided(device), array(8, 8, wires=wires), weight=weight)
+    arrays.pulse(exact([[0, 60, 200], [75, 0, 0]]), exact([[80, 0, 200], [0, 20, 0]]))
+    assert arrays.renew(0.7501) == 3
+    renewed = arrays.effective_weight().clone()
+    # No time passes, but the wires are solved.
+    arrays.advance_time(0.0)
+    assert torch.equal(arrays.effective_weight(), renewed)

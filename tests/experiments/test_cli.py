@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ("train", "evaluate", "compare", "sweep", "reproduce", "fidelity", "devices", "validate")
-COMMANDS += ("recipes",)
+COMMANDS += ("recipes", "export")
 TINY = (
     "--set=train_images=120",
     "--set=validation_images=40",

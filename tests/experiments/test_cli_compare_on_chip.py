@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from neurosim_ep.config import load_recipe
-from neurosim_ep.exchange import load_conductances
+from neurosim_ep.exchange import hdf5
 from neurosim_ep.experiments import Measurements, run
 from neurosim_ep.experiments.on_chip.comparison import seed_pairs
 from neurosim_ep.experiments.sweeps import workers
@@ -89,7 +89,7 @@ def test_all_ways_stand_in_one_table_and_one_figure(invoke) -> None:
         exact.append(held["best_by_validation"])
         counts = json.loads((folder / "on-chip.json").read_text())["statistics"]["total"]["pulses"]
         pulses.append((counts["mean"], counts["maximum"]))
-        assert load_conductances(folder / "conductances.h5").device_card.name == "li-ecram"
+        assert hdf5.load(folder / "chip.h5").device_card.name == "li-ecram"
         assert (folder / "recipe.toml").read_text().count('rule = "pulsed"') == 1
     row = table[4]
     assert float(row["accuracy_percent"]) == pytest.approx(statistics.mean(results))

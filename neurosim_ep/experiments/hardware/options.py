@@ -151,7 +151,7 @@ def hardware_options(
         images,
         run,
         attribution,
-        _time("attribution-time", attribution_time),
+        time_seconds("attribution-time", attribution_time),
         fidelity,
         learning,
     )
@@ -203,10 +203,19 @@ def check_recipe(recipe: Recipe, options: HardwareOptions) -> Recipe:
 
 def _times(name: str, text: str) -> list[float]:
     """Seconds of times that are separated by commas."""
-    return [_time(name, part) for part in text.split(",")]
+    return [time_seconds(name, part) for part in text.split(",")]
 
 
-def _time(name: str, text: str) -> float:
+def time_seconds(name: str, text: str) -> float:
+    """Seconds of a time such as ``0``, ``90``, ``1h``, ``1d`` or ``1y``.
+
+    Args:
+        name: of the option, for the message.
+        text: as a user writes it; seconds without a unit.
+
+    Raises:
+        ValueError: for anything else.
+    """
     match = _TIME.fullmatch(text.strip())
     try:
         time_s = float(match[1]) * _UNITS_S[match[2]] if match else math.nan

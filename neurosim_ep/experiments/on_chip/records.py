@@ -1,4 +1,4 @@
-"""What a training on a chip leaves beside its accuracies: pulses, energy, conductances."""
+"""What a training on a chip leaves beside its accuracies: pulses, energy, the chip."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import CrossbarMatrix, cost
-from neurosim_ep.exchange import save_conductances
+from neurosim_ep.exchange import hdf5
 from neurosim_ep.experiments.on_chip.coarseness import coarse_pulses
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.learning import Training, write_text
@@ -71,14 +71,14 @@ class OnChipRecords:
             self.recorder.close()
 
     def write(self, images: Tensor) -> None:
-        """Write ``on-chip.json``, the histograms and the conductances.
+        """Write ``on-chip.json``, the histograms and the chip.
 
         Args:
             images: to measure on what the arrays are driven with (B, *input shape).
         """
         record = self._record(images)
         write_text(self.files.on_chip, json.dumps(record, indent=2) + "\n")
-        save_conductances(self.chip, self.files.conductances)
+        hdf5.save(self.chip, self.files.chip, self.recipe)
         if self.chip.device_card.pulse_response is not None:
             found = pulse_statistics(self.chip, images=self.updates.images, start=self.start)
             pulse_histograms(found, self.files.pulse_plot, title=self.recipe.name)
