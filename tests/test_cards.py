@@ -1,5 +1,6 @@
 """What all cards share: tables with sources, loading, messages, writing."""
 
+import tomllib
 from typing import Annotated, Literal
 
 import pytest
@@ -18,6 +19,8 @@ from neurosim_ep.cards import (
     dump_card,
     load_card,
 )
+from neurosim_ep.crossbar import ArrayCard, load_array_card
+from neurosim_ep.devices import DeviceCard, load_device_card
 
 EMPTY_FOLDER = "neurosim_ep.recipes"  # holds TOML files, none of which is a card
 
@@ -293,3 +296,22 @@ def test_a_model_is_written_even_where_it_was_never_given(tmp_path):
 def test_cards_do_not_change():
     with pytest.raises(ValueError, match="frozen"):
         box().size.width = 3.0
+
+
+def test_a_card_that_a_program_changed_is_dumped_with_a_source_for_every_number() -> None:
+    card = load_array_card("default")
+    assert isinstance(card.layout.source, dict)
+    assert "scale_headroom" not in card.layout.source
+    layout = card.layout.model_copy(update={"scale_headroom": 4.0})
+    changed = card.model_copy(update={"layout": layout})
+    loaded = card_from_mapping(ArrayCard, tomllib.loads(dump_card(changed)))
+    assert loaded.layout.scale_headroom == 4.0
+    assert isinstance(loaded.layout.source, dict)
+    assert loaded.layout.source["scale_headroom"] == "assumed: changed by a program"
+    assert loaded.layout.source["rows"] == card.layout.source["rows"]
+    assert dump_card(loaded) == dump_card(changed)
+    # A number that was taken away leaves no source behind.
+    device = load_device_card("fefet")
+    window = device.window.model_copy(update={"levels": None})
+    text = dump_card(device.model_copy(update={"window": window}))
+    assert card_from_mapping(DeviceCard, tomllib.loads(text)).window.levels is None

@@ -334,6 +334,14 @@ def test_what_cannot_be_saved_is_said_and_nothing_is_written(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_that_a_chip_holds_is_left_out(tmp_path: Path) -> None:
+    chip = map_to_crossbar(mlp((1, 2, 2), 2, (2,)), "pcm")
+    chip.storages[0].register_buffer("later", torch.zeros(1))
+    with pytest.raises(AssertionError, match="later"):
+        save(chip, tmp_path / "chip.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_wrong_recipe_is_told(whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "chip.h5"
     path.write_bytes(whole)
