@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,8 @@ def knob_figure(
         _sweep(axes, sweeps[name], HEADINGS[name], "own setting")
         axes.set_ylabel("cosine to the linear response" if axes is panels[0] else "")
         axes.set_title(title)
-    lowest = min(axes.get_ylim()[0] for axes in panels)
-    panels[0].set_ylim(bottom=lowest)
+    # The panels share an axis, which only knows its limits when all of them are drawn.
+    _limits(panels[0], min(axes.dataLim.y0 for axes in panels))
     lines, labels = panels[0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=3 if len(panels) > 1 else 2)
     save(figure, path)
@@ -213,5 +214,10 @@ def _finish(axes: Axes, heading: str) -> None:
     """Labels, and limits that neither blow small differences up nor go beyond a cosine."""
     axes.set_xlabel(heading)
     axes.set_ylabel("cosine")
-    low = min(max(axes.get_ylim()[0], -1.05), 1.0 - _SMALLEST_SPAN)
+    _limits(axes, axes.dataLim.y0)
+
+
+def _limits(axes: Axes, lowest: float) -> None:
+    low = max(lowest - 0.03 * (1.0 - lowest), -1.05) if isfinite(lowest) else -1.05
+    low = min(low, 1.0 - _SMALLEST_SPAN)
     axes.set_ylim(low, 1.0 + 0.03 * (1.0 - low))
