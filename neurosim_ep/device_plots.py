@@ -184,7 +184,7 @@ def _draw_reads(axes: Axes, curve: ReadNoiseCurve | None, unit: _Unit) -> None:
     for (name, sigma), dashes in zip(curve.sigma_siemens.items(), TERM_STYLES, strict=False):
         axes.plot(g, small.scale * sigma.numpy(), color=DARK, ls=dashes, lw=1.5, label=name)
     axes.set_ylim(bottom=0.0)
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 def _draw_steps(axes: Axes, fit: PulseFit, unit: _Unit) -> None:
