@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from neurosim_ep.plots import save
+from neurosim_ep._toml_text import problem
+from neurosim_ep.plots import ACCENT, DARK, INK, WIDTHS_INCH, save, style
 
 if TYPE_CHECKING:
     from neurosim_ep.experiments.fidelity.report import FidelityReport
@@ -18,34 +20,41 @@ if TYPE_CHECKING:
 
 # Told apart by dash and marker in grey: full reads solid, delta reads dashed, exact reads dotted.
 _LOOKS: dict[str, dict[str, Any]] = {
-    "full": {"color": "#1f4e79", "linestyle": "-", "marker": "o"},
-    "delta": {"color": "#e08a1e", "linestyle": "--", "marker": "s"},
+    "full": {"color": DARK, "linestyle": "-", "marker": "o"},
+    "delta": {"color": ACCENT, "linestyle": "--", "marker": "s"},
     "exact": {"color": "#6b7580", "linestyle": ":", "marker": "x"},
 }
+HEADINGS = {
+    "beta": "nudging beta",
+    "free_iterations": "free iterations",
+    "nudged_iterations": "nudged iterations",
+    "adc_bits": "ADC bits",
+    "dac_bits": "DAC bits",
+    "read_noise_scale": "read noise, times the card's",
+}
+"""Axis label of every sweep."""
 _SMALLEST_SPAN = 0.1
 _LOGARITHMIC = ("beta", "free_iterations", "nudged_iterations")
 
 
-def fidelity_figure(report: FidelityReport, path: Path, headings: Mapping[str, str]) -> None:
+@style(10.0)
+def fidelity_figure(report: FidelityReport, path: Path | None = None) -> Figure:
     """Cosines to the linear response as a PNG (or whatever the path's suffix says).
 
     Args:
         report: what was measured.
-        path: the file to write.
-        headings: axis label of every sweep.
+        path: the file to write; None writes none.
     """
-    figure = Figure(figsize=(13.0, 6.6), layout="constrained")
+    figure = Figure(figsize=(13.0, 6.6))
     panels = list(figure.subplots(2, 4).flat)
     for axes, sweep in zip(panels, report.sweeps, strict=False):
-        _sweep(axes, sweep, headings[sweep.name])
+        _sweep(axes, sweep, HEADINGS[sweep.name])
     for axes in panels[len(report.sweeps) : -2]:
         axes.set_axis_off()
     _joint(panels[-2], report)
     _layers(panels[-1], report)
     lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        lines, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
-    )
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     own = report.own
     figure.suptitle(
         f"{report.title} on {report.device.name}, array {report.array.name}: cosine of the "
@@ -56,15 +65,52 @@ def fidelity_figure(report: FidelityReport, path: Path, headings: Mapping[str, s
         fontsize=11,
     )
     save(figure, path)
+    return figure
 
 
-def _sweep(axes: Axes, sweep: Sweep, heading: str) -> None:
+@style()
+def knob_figure(
+    reports: Mapping[str, FidelityReport], name: str, path: Path | None = None
+) -> Figure:
+    """Cosines to the linear response over one knob, one panel per report.
+
+    Args:
+        reports: by title.
+        name: of a sweep, such as ``beta``.
+        path: the file to write; None writes none.
+
+    Raises:
+        ValueError: if a report has no such sweep.
+    """
+    figure = Figure(figsize=(WIDTHS_INCH["double"] if len(reports) > 1 else 4.6, 3.3))
+    panels = figure.subplots(1, len(reports), squeeze=False, sharey=True)[0]
+    for axes, (title, report) in zip(panels, reports.items(), strict=True):
+        sweeps = {sweep.name: sweep for sweep in report.sweeps}
+        if name not in sweeps:
+            raise ValueError(problem("name", name, f"one of {', '.join(sweeps)}"))
+        chosen = report.recommendation.point.setting
+        place = getattr(chosen, name)
+        if place is not None:
+            axes.axvline(place, color=INK, linewidth=1.0, linestyle="--", label="recommended")
+            title += f"\n(recommended: {place:g}, {chosen.reads} reads)"
+        _sweep(axes, sweeps[name], HEADINGS[name], "own setting")
+        axes.set_ylabel("cosine to the linear response" if axes is panels[0] else "")
+        axes.set_title(title)
+    # The panels share an axis, which only knows its limits when all of them are drawn.
+    _limits(panels[0], min(axes.dataLim.y0 for axes in panels))
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3 if len(panels) > 1 else 2)
+    save(figure, path)
+    return figure
+
+
+def _sweep(axes: Axes, sweep: Sweep, heading: str, own: str = "_") -> None:
     for reads, points in sweep.chip.items():
         _line(axes, sweep.values, points, reads, f"{reads} reads")
     if sweep.exact:
         _line(axes, sweep.values, sweep.exact, "exact", "exact reads, no arrays")
     if sweep.own is not None:
-        axes.axvline(sweep.own, color="black", linewidth=0.8, linestyle=":")
+        axes.axvline(sweep.own, color="black", linewidth=0.8, linestyle=":", label=own)
     if sweep.name in _LOGARITHMIC:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(sweep.values)))
@@ -84,7 +130,8 @@ def _line(
     axes.errorbar(
         [value for value, _ in shown],
         [w[0] for _, w in shown],
-        [w[1] for _, w in shown],
+        # No cosine lies beyond 1, whatever the spread of a few draws says.
+        [[w[1] for _, w in shown], [min(w[1], max(1.0 - w[0], 0.0)) for _, w in shown]],
         markersize=4,
         capsize=2,
         label=f"{label}: worst layer",
@@ -167,7 +214,10 @@ def _finish(axes: Axes, heading: str) -> None:
     """Labels, and limits that neither blow small differences up nor go beyond a cosine."""
     axes.set_xlabel(heading)
     axes.set_ylabel("cosine")
-    low = min(max(axes.get_ylim()[0], -1.05), 1.0 - _SMALLEST_SPAN)
+    _limits(axes, axes.dataLim.y0)
+
+
+def _limits(axes: Axes, lowest: float) -> None:
+    low = max(lowest - 0.03 * (1.0 - lowest), -1.05) if isfinite(lowest) else -1.05
+    low = min(low, 1.0 - _SMALLEST_SPAN)
     axes.set_ylim(low, 1.0 + 0.03 * (1.0 - low))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
