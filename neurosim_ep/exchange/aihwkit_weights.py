@@ -191,8 +191,9 @@ def _present(edge: Edge) -> Tensor:
     """The edge's weights (out, in): of arrays, what their forward read sees."""
     storage = edge.storage
     assert isinstance(storage, WeightStorage)
-    on_arrays = isinstance(storage, CrossbarStorage)
-    weight = storage.effective_weight() if on_arrays else storage.weight
+    weight: Tensor = storage.weight
+    if isinstance(storage, CrossbarStorage):
+        weight = storage.effective_weight()
     return edge.geometry.matrix(weight.detach()).T
 
 
@@ -289,9 +290,9 @@ def _put_in_window(layer: Any, matrix: Tensor, end_of_window: Tensor) -> None:
     normalised = matrix / end_of_window.view(-1, 1)
     for tile, outs, ins in _tiles(layer):
         ends, bias = end_of_window[outs], None
-        if tile.analog_bias:
+        if tile.analog_bias and (held := _bias_of(tile)) is not None:
             # It is read in the old scale, and has to stay what it is.
-            bias = _bias_of(tile).to(ends) / ends
+            bias = held.to(ends) / ends
         tile.set_weights(normalised[outs, ins], bias, apply_weight_scaling=False)
         same = bool((ends == ends[0]).all())
         tile.set_scales((ends[:1] if same else ends).to(tile.get_dtype()))

@@ -188,6 +188,29 @@ def test_weights_go_into_any_model_and_bounds_clip_what_is_beyond() -> None:
     assert max(put_aihwkit_weights(network, model)) == pytest.approx(0.7, abs=1e-3)
 
 
+@pytest.mark.parametrize("scale", ["layer", "window"])
+def test_mapped_convolutions_and_analog_biases(scale: Any) -> None:
+    from aihwkit.nn import AnalogConv2dMapped, AnalogLinear
+
+    chip = map_to_crossbar(vgg5(1, 4, (3, 2, 3, 2)), "ideal", "ideal")
+    config = perfect(max_input_size=18, max_output_size=2, digital_bias=False)
+    layers: list[Any] = list(aihwkit_layers(chip, config, scale=scale))
+    second = chip.edge_list()[1].geometry
+    assert second.pre_shape[0] == 3
+    sizes = (second.kernel, second.stride, second.padding)  # type: ignore[attr-defined]
+    layers[1] = AnalogConv2dMapped(3, 2, *sizes, bias=False, rpu_config=config)
+    assert layers[1].analog_tile_count() > 1
+    whole = perfect(digital_bias=False, max_input_size=0, max_output_size=0)
+    layers[4] = AnalogLinear(layers[4].in_features, 4, bias=True, rpu_config=whole)
+    assert layers[4].analog_module.analog_bias
+    bias = layers[4].get_weights()[1].clone()
+    assert max(put_aihwkit_weights(chip, layers, scale=scale)) < 1e-6
+    torch.testing.assert_close(layers[4].get_weights()[1], bias)
+    for place, (computed, read) in enumerate(outputs(chip, nn.ModuleList(layers))):
+        computed = computed - bias if place == 4 else computed
+        torch.testing.assert_close(computed, read, rtol=1e-5, atol=1e-5)
+
+
 def test_networks_on_arrays_are_programmed() -> None:
     source = mlp((1, 4, 4), 3, (5,))
     layers = aihwkit_layers(source, perfect())
