@@ -149,17 +149,26 @@ class CrossbarMatrix(nn.Module):
             ValueError: for units that are not allowed, or as `Devices.measured` does; nothing
                 changes then.
         """
+        units = self.checked_units(units)
+        self.devices.stand_at(conductance_siemens)
+        self.units.copy_(units)
+        self._solved = False
+        self.compensation.fill_(1.0)
+        self.refresh()
+
+    def checked_units(self, units: Tensor) -> Tensor:
+        """Weights per siemens (columns,), if this matrix can have them; nothing changes.
+
+        Raises:
+            ValueError: for another shape, or a number that is not finite or not above 0.
+        """
         if tuple(units.shape) != tuple(self.units.shape):
             allowed = f"{list(self.units.shape)}, one per column"
             raise ValueError(problem("weight_per_siemens: shape", list(units.shape), allowed))
         if not bool((fine := units.isfinite() & (units > 0.0)).all()):
             first = float(units[~fine][0])
             raise ValueError(problem("weight_per_siemens", first, "a finite number above 0"))
-        self.devices.stand_at(conductance_siemens)
-        self.units.copy_(units)
-        self._solved = False
-        self.compensation.fill_(1.0)
-        self.refresh()
+        return units
 
     @property
     def one_sided(self) -> bool:

@@ -1,5 +1,6 @@
 """Other programs' files and engines; what is not installed is imported when it is asked for."""
 
+from neurosim_ep.exchange import csv_tiles, neurosim_csv, numpy_arrays
 from neurosim_ep.exchange.aihwkit_learning import learning_step
 from neurosim_ep.exchange.aihwkit_storage import AihwkitNetwork, AihwkitStorage, map_to_aihwkit
 from neurosim_ep.exchange.aihwkit_tile import Tile, TrainReport, aihwkit_problem, nominal_window
@@ -7,6 +8,12 @@ from neurosim_ep.exchange.aihwkit_weights import (
     aihwkit_layers,
     put_aihwkit_weights,
     take_aihwkit_weights,
+)
+from neurosim_ep.exchange.chip_arrays import (
+    ChipArrays,
+    MatrixArrays,
+    chip_arrays,
+    set_chip_arrays,
 )
 from neurosim_ep.exchange.conductances import (
     ChipConductances,
@@ -18,17 +25,24 @@ from neurosim_ep.exchange.conductances import (
 __all__ = [
     "AihwkitNetwork",
     "AihwkitStorage",
+    "ChipArrays",
     "ChipConductances",
+    "MatrixArrays",
     "MatrixConductances",
     "Tile",
     "TrainReport",
     "aihwkit_layers",
     "aihwkit_problem",
+    "chip_arrays",
+    "csv_tiles",
     "learning_step",
     "load_conductances",
     "map_to_aihwkit",
+    "neurosim_csv",
     "nominal_window",
+    "numpy_arrays",
     "put_aihwkit_weights",
     "save_conductances",
+    "set_chip_arrays",
     "take_aihwkit_weights",
 ]
