@@ -11,6 +11,7 @@ from neurosim_ep.learning import Contrast, Form, Product, bias_factors, edge_pro
 from neurosim_ep.models import Geometry
 
 OnPulses = Callable[[int, Tensor, Tensor], None]
+"""Is told what every update pulses: the target's place, increments, decrements."""
 
 
 @dataclass(frozen=True, eq=False)
