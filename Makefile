@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint docs bench clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ lint: install
 test: lint
 	$(BIN)/pytest
 
+# The tests build the site as well, into a folder of their own.
+docs: install
+	$(BIN)/mkdocs build --strict
+
 # The paper's public code joins in where PAPER_CODE names a checkout of it; a GPU where there is one.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench: install
@@ -45,4 +49,4 @@ bench: install
 		$(if $(PAPER_CODE),--paper-code $(PAPER_CODE))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
