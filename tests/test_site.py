@@ -1,8 +1,7 @@
-"""The documentation builds without a warning, its links lead somewhere, its examples run."""
+"""The documentation builds without a warning, and its links lead somewhere."""
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 import subprocess
@@ -78,9 +77,8 @@ def test_every_link_leads_somewhere(site: Path, pages: dict[Path, Page]) -> None
                 continue
             found = (path.parent / target).resolve() if target else path
             found = found / "index.html" if found.is_dir() else found
-            if not found.is_file():
-                lost.append(f"{path.relative_to(site)}: {link}")
-            elif place and found in pages and place not in pages[found].places:
+            there = pages[found].places if found in pages else {place}
+            if not found.is_file() or (place and place not in there):
                 lost.append(f"{path.relative_to(site)}: {link}")
     assert not lost
 
@@ -114,37 +112,3 @@ def test_the_reference_has_every_public_name(site: Path, pages: dict[Path, Page]
             if not inside and not places.intersection(paths):
                 missing.append(name)
         assert not missing, f"{room}: no docstring, or not shown: {missing}"
-
-
-# --- Examples ----------------------------------------------------------------------------------
-
-DOCS = sorted((ROOT / "docs").rglob("*.md"))
-# Fewer epochs and images: what an example says, sooner.
-SMALLER = {"epochs=20": "epochs=1"}
-ELSEWHERE = {
-    "aihwkit.md": "needs aihwkit",
-    "parallel.md": "tests/learning",
-    "sweeps.md": "needs polars",
-    "cost-model.md": "a fragment",
-}
-
-
-def blocks(path: Path) -> str:
-    text = path.read_text(encoding="utf-8")
-    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
-
-
-@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
-def test_python_examples_run(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = blocks(path)
-    if not code:
-        pytest.skip("no Python on this page")
-    ast.parse(code)
-    if path.name in ELSEWHERE:
-        pytest.skip(ELSEWHERE[path.name])
-    for text, smaller in SMALLER.items():
-        code = code.replace(text, smaller)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, str(path), "exec"), {"__name__": "__main__"})
