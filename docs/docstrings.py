@@ -28,8 +28,10 @@ MODULES = (
     "crossbar.wires",
     "crossbar.mapping",
     "exchange.csv_tiles",
+    "exchange.hdf5",
     "exchange.neurosim_csv",
     "exchange.numpy_arrays",
+    "exchange.spice",
 )
 
 _SEVERAL = re.compile(r"^( +)(\w+(?:, \w+)+):(?= |$)(.*)$")
@@ -69,7 +71,10 @@ def reference_names(package: griffe.Module) -> dict[str, str]:
                     found[f"{public}.{name}"] = f"{public}.{name}"
 
     for path in (*ROOMS, *MODULES):
-        module = package[path]
+        try:
+            module = package[path]
+        except KeyError:
+            continue
         for name, item in module.members.items():
             exported = item.is_exported if module.exports else not item.is_alias
             shown = item.has_docstring and not item.is_module

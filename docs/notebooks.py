@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from mkdocs.structure.files import File, Files
 AFTER = "How to"
 """The section of the navigation that the notebooks come after."""
 
+_ROOT = Path(__file__).parents[1]
+_LOG = logging.getLogger("mkdocs.notebooks")
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _IMAGES = {"image/svg+xml": "svg", "image/png": "png"}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the notebooks that there are into the navigation."""
-    pages = [f"notebooks/{path.stem}.md" for path in _notebooks(config)]
+    pages = [f"notebooks/{path.stem}.md" for path in _notebooks()]
     if pages and config.nav:
         names = [next(iter(item), "") if isinstance(item, dict) else "" for item in config.nav]
         place = names.index(AFTER) + 1 if AFTER in names else len(config.nav)
@@ -28,7 +32,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page per notebook, and its figures."""
-    for path in _notebooks(config):
+    for path in _notebooks():
         text, images = page_of(json.loads(path.read_text(encoding="utf-8")), path.stem)
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=text))
         for name, content in images.items():
@@ -36,8 +40,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def _notebooks(config: MkDocsConfig) -> list[Path]:
-    return sorted((Path(config.docs_dir).parent / "notebooks").glob("*.ipynb"))
+def _notebooks() -> list[Path]:
+    return sorted((_ROOT / "notebooks").glob("*.ipynb"))
 
 
 def page_of(notebook: dict[str, Any], stem: str) -> tuple[str, dict[str, bytes]]:
@@ -47,14 +51,30 @@ def page_of(notebook: dict[str, Any], stem: str) -> tuple[str, dict[str, bytes]]
     for cell in notebook["cells"]:
         source = _text(cell["source"]).strip()
         if cell["cell_type"] == "markdown":
-            # As from beside the pages of docs/, where this page will be.
-            source = source.replace("](../docs/", "](../").replace("](../README.md)", "](../index.md)")
-            parts.append(re.sub(r"\]\(([\w-]+)\.ipynb", r"](\1.md", source))
+            parts.append(_relinked(source, stem))
         elif cell["cell_type"] == "code" and source:
             parts.append(_fenced(source, "python"))
             for output in cell["outputs"]:
                 parts.append(_output(output, stem, images))
     return "\n\n".join(part for part in parts if part) + "\n", images
+
+
+def _relinked(text: str, stem: str) -> str:
+    """Links as from the page's place; what the site does not have is named without one."""
+
+    def relinked(found: re.Match[str]) -> str:
+        label, target = found.groups()
+        if target.startswith("../docs/"):
+            return f"[{label}](../{target.removeprefix('../docs/')})"
+        if re.fullmatch(r"[\w-]+\.ipynb", target):
+            return f"[{label}]({target.removesuffix('.ipynb')}.md)"
+        if target.startswith("../"):
+            if not (_ROOT / target.removeprefix("../").partition("#")[0]).exists():
+                _LOG.warning("%s: there is no %s", stem, target)
+            return label
+        return found[0]
+
+    return _LINK.sub(relinked, text)
 
 
 def _output(output: dict[str, Any], stem: str, images: dict[str, bytes]) -> str:
