@@ -1,4 +1,4 @@
-"""Notebooks become pages when the site is built: cells and the outputs that are stored with them."""
+"""Notebooks become pages when the site is built: their cells, and the outputs stored with them."""
 
 import base64
 import json
@@ -54,8 +54,7 @@ def page_of(notebook: dict[str, Any], stem: str) -> tuple[str, dict[str, bytes]]
             parts.append(_relinked(source, stem))
         elif cell["cell_type"] == "code" and source:
             parts.append(_fenced(source, "python"))
-            for output in cell["outputs"]:
-                parts.append(_output(output, stem, images))
+            parts += [_output(output, stem, images) for output in cell["outputs"]]
     return "\n\n".join(part for part in parts if part) + "\n", images
 
 
