@@ -10,29 +10,8 @@ from typing import Any
 
 import griffe
 
-ROOMS = (
-    "models",
-    "settling",
-    "learning",
-    "devices",
-    "crossbar",
-    "onchip",
-    "exchange",
-    "experiments",
-    "data",
-)
-MODULES = (
-    "config",
-    "cards",
-    "crossbar.cost",
-    "crossbar.wires",
-    "crossbar.mapping",
-    "exchange.csv_tiles",
-    "exchange.hdf5",
-    "exchange.neurosim_csv",
-    "exchange.numpy_arrays",
-    "exchange.spice",
-)
+MODULES = ("config", "cards", "crossbar.mapping")
+"""Modules of the reference that no package names."""
 
 _SEVERAL = re.compile(r"^( +)(\w+(?:, \w+)+):(?= |$)(.*)$")
 _CODE = re.compile(r"(?<![`\[])`([A-Za-z_][\w.]*)`(?![`\]])")
@@ -70,17 +49,23 @@ def reference_names(package: griffe.Module) -> dict[str, str]:
                     found.setdefault(member.canonical_path, f"{public}.{name}")
                     found[f"{public}.{name}"] = f"{public}.{name}"
 
-    for path in (*ROOMS, *MODULES):
-        try:
-            module = package[path]
-        except KeyError:
-            continue
+    def add_all(module: griffe.Module | griffe.Alias, path: str) -> None:
         for name, item in module.members.items():
             exported = item.is_exported if module.exports else not item.is_alias
-            shown = item.has_docstring and not item.is_module
-            if exported and shown and not name.startswith("_"):
-                add(f"{package.path}.{path}.{name}", item)
+            if exported and not name.startswith("_"):
+                if item.is_module:
+                    add_all(item, f"{path}.{name}")
+                elif item.has_docstring:
+                    add(f"{path}.{name}", item)
+
+    for name in (*rooms(package), *MODULES):
+        add_all(package[name], f"{package.path}.{name}")
     return found
+
+
+def rooms(package: griffe.Module) -> list[str]:
+    """Packages that the package's own ``__all__`` names."""
+    return [str(name) for name in package.exports or () if package[str(name)].is_init_module]
 
 
 def linked(docstring: str, owner: griffe.Object, names: dict[str, str]) -> str:
