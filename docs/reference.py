@@ -1,8 +1,8 @@
 """The reference's pages, one per room: all that a package's ``__all__`` names, made at every build.
 
 Where ``__all__`` names a module of the room, its names follow in a section of their own.  A
-function may have the name of its file; mkdocstrings takes it for the file, so it is asked for by its
-full path.
+function may have the name of its file; mkdocstrings takes it for the file, so it is asked for by
+its full path.
 """
 
 import ast

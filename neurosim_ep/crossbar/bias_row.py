@@ -86,7 +86,14 @@ class BiasRow(nn.Module):
         return count
 
     def stand_at(self, conductance_siemens: Tensor, units: Tensor) -> None:
-        """Take over measured conductances, see `CrossbarMatrix.stand_at`."""
+        """Take over measured conductances; `weight` then holds what they stand for.
+
+        Args:
+            conductance_siemens, units: as for `CrossbarMatrix.stand_at`.
+
+        Raises:
+            ValueError: as it does; nothing changes then.
+        """
         self.matrix.stand_at(conductance_siemens, units)
         with torch.no_grad():
             self.weight.copy_(self.matrix.forward_matrix)
