@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint notebooks bench clean
+.PHONY: install demo test lint docs notebooks bench clean
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ test: lint
 notebooks: install
 	$(BIN)/pytest --overwrite notebooks
 
+# The tests build the site as well, into a folder of their own.
+docs: install
+	$(BIN)/mkdocs build --strict
+
 # The paper's public code joins in where PAPER_CODE names a checkout of it; a GPU where there is one.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python benchmarks
 bench: install
@@ -49,4 +53,4 @@ bench: install
 		$(if $(PAPER_CODE),--paper-code $(PAPER_CODE))
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -102,7 +102,12 @@ _CHANGED = "assumed: changed by a program"
 
 
 def shipped_cards(kind: type[C], folder: str) -> dict[str, C]:
-    """All cards of a package folder by name, in alphabetical order."""
+    """All cards of a package folder by name, in alphabetical order.
+
+    Args:
+        kind: of card.
+        folder: the package, dotted.
+    """
     files = [f for f in resources.files(folder).iterdir() if f.name.endswith(".toml")]
     cards = [_card_from_text(kind, f.read_text(encoding="utf-8"), f.name) for f in files]
     return {card.name: card for card in sorted(cards, key=lambda card: card.name)}
@@ -152,6 +157,10 @@ def _card_from_text(kind: type[C], text: str, source: str) -> C:
 
 def card_from_mapping(kind: type[C], data: Mapping[str, Any]) -> C:
     """The card that parsed TOML tables describe.
+
+    Args:
+        kind: of card.
+        data: the parsed tables.
 
     Raises:
         CardError: with all problems, one line each.

@@ -115,7 +115,14 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Reci
     outside all tables) or a field's own name where only one field has it (`epochs`); the value
     is TOML, or text where it is not TOML. `none` removes a field, except in `skip=none`, where
     it is one of the field's values. Shipped names win over files; of two overrides of one field
-    the later wins. Raises RecipeError with one line per problem.
+    the later wins.
+
+    Args:
+        name_or_path: of a recipe.
+        overrides: each a `key=value`.
+
+    Raises:
+        RecipeError: with one line per problem.
     """
     name_or_path = str(name_or_path)
     data = parse_toml(_source_text(name_or_path), show(name_or_path))

@@ -80,6 +80,10 @@ class CrossbarArray(CrossbarStorage):
     def read(self, x: Tensor, *, delta: bool = False) -> Tensor:
         """Forward read: ``x @ W``, (..., rows) to (..., columns).
 
+        Args:
+            x: what drives the rows, in units of the states.
+            delta: through the converters of delta reads.
+
         Raises:
             ValueError: if the last size is not the number of rows.
         """
@@ -89,6 +93,10 @@ class CrossbarArray(CrossbarStorage):
     @torch.no_grad()
     def read_transposed(self, y: Tensor, *, delta: bool = False) -> Tensor:
         """Transposed read: ``y @ W^T``, (..., columns) to (..., rows).
+
+        Args:
+            y: what drives the columns.
+            delta: through the converters of delta reads.
 
         Raises:
             ValueError: if the last size is not the number of columns.

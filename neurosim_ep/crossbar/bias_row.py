@@ -85,6 +85,19 @@ class BiasRow(nn.Module):
             self.weight.copy_(self.matrix.forward_matrix)
         return count
 
+    def stand_at(self, conductance_siemens: Tensor, units: Tensor) -> None:
+        """Take over measured conductances; `weight` then holds what they stand for.
+
+        Args:
+            conductance_siemens, units: as for `CrossbarMatrix.stand_at`.
+
+        Raises:
+            ValueError: as it does; nothing changes then.
+        """
+        self.matrix.stand_at(conductance_siemens, units)
+        with torch.no_grad():
+            self.weight.copy_(self.matrix.forward_matrix)
+
     def product(self, post: Tensor) -> tuple[Tensor, Tensor]:
         """Post factor (N, channels, ...) as a product with the driven row, one per position."""
         columns = post.reshape(*post.shape[:2], -1).transpose(1, 2).reshape(-1, post.shape[1])

@@ -23,7 +23,13 @@ PAIR, OFFSET = "differential_pair", "offset_column"
 
 
 def device_shape(tiling: Tiling, mapping: str) -> tuple[int, int, int]:
-    """Shape of the tensor of devices."""
+    """Shape of the tensor of devices: (planes, rows, columns).
+
+    Args:
+        tiling: how the matrix is cut.
+        mapping: ``differential_pair`` has two planes; ``offset_column`` has one, and a column more
+            per column of tiles.
+    """
     if mapping == PAIR:
         return 2, tiling.rows, tiling.columns
     return 1, tiling.rows, tiling.columns + tiling.column_tiles
@@ -54,6 +60,13 @@ def target_conductances(
     """Conductances that stand for the weights, (planes, rows, columns of devices), in siemens.
 
     Weights beyond the scale give targets outside the window, which programming clips and counts.
+
+    Args:
+        matrix: weights (rows, columns).
+        units: weight per siemens (columns,).
+        window: of the devices.
+        layout: mapping, and where pairs without a weight stand.
+        tiling: how the matrix is cut.
     """
     wanted = matrix / units
     middle = 0.5 * (window.g_min_siemens + window.g_max_siemens)
@@ -66,7 +79,13 @@ def target_conductances(
 
 
 def signed(devices: Tensor, mapping: str, tiling: Tiling) -> Tensor:
-    """Differences that carry the sign: (planes, rows, ...) in siemens to (rows, columns)."""
+    """Differences that carry the sign: (planes, rows, ...) in siemens to (rows, columns).
+
+    Args:
+        devices: of the shape that `device_shape` gives.
+        mapping: ``differential_pair`` or ``offset_column``.
+        tiling: how the matrix is cut.
+    """
     if mapping == PAIR:
         return devices[0] - devices[1]
     return devices[0, :, : tiling.columns] - spread_references(devices, tiling)
@@ -79,7 +98,12 @@ def spread_references(devices: Tensor, tiling: Tiling) -> Tensor:
 
 
 def quantile_of(values: Tensor, quantile: float) -> Tensor:
-    """Quantile along the first dimension, without torch's limit on the number of values."""
+    """Quantile along the first dimension, without torch's limit on the number of values.
+
+    Args:
+        values: any shape (N, ...).
+        quantile: above 0 and at most 1.
+    """
     if quantile == 1.0:
         return values.amax(0)
     rank = max(1, round(quantile * values.shape[0]))

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from neurosim_ep._toml_text import problem
 from neurosim_ep.crossbar.card import ArrayCard
 from neurosim_ep.crossbar.compensation import measured_sum
 from neurosim_ep.crossbar.lines import transfer_conductances
@@ -134,6 +135,40 @@ class CrossbarMatrix(nn.Module):
         self.compensation.fill_(1.0)
         self.refresh()
         return report
+
+    @torch.no_grad()
+    def stand_at(self, conductance_siemens: Tensor, units: Tensor) -> None:
+        """Take over conductances that were measured; time starts again at 0.
+
+        Args:
+            conductance_siemens: of all devices, in the shape that
+                `neurosim_ep.crossbar.mapping` gives them.
+            units: weight per siemens (columns,), finite and above 0.
+
+        Raises:
+            ValueError: for units that are not allowed, or as `Devices.measured` does; nothing
+                changes then.
+        """
+        units = self.checked_units(units)
+        self.devices.stand_at(conductance_siemens)
+        self.units.copy_(units)
+        self._solved = False
+        self.compensation.fill_(1.0)
+        self.refresh()
+
+    def checked_units(self, units: Tensor) -> Tensor:
+        """Weights per siemens (columns,), if this matrix can have them; nothing changes.
+
+        Raises:
+            ValueError: for another shape, or a number that is not finite or not above 0.
+        """
+        if tuple(units.shape) != tuple(self.units.shape):
+            allowed = f"{list(self.units.shape)}, one per column"
+            raise ValueError(problem("weight_per_siemens: shape", list(units.shape), allowed))
+        if not bool((fine := units.isfinite() & (units > 0.0)).all()):
+            first = float(units[~fine][0])
+            raise ValueError(problem("weight_per_siemens", first, "a finite number above 0"))
+        return units
 
     @property
     def one_sided(self) -> bool:

@@ -83,6 +83,10 @@ def without(
 
     Those of pulses are defined in `neurosim_ep.crossbar.pulse_nonidealities.without_pulses`.
 
+    Args:
+        device, array: cards, which stay as they are.
+        names: of `NONIDEALITIES` or `LEARNING_NONIDEALITIES`.
+
     Raises:
         ValueError: if a name is not one of `LEARNING_NONIDEALITIES`.
     """

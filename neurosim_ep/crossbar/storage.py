@@ -121,6 +121,18 @@ class CrossbarStorage(WeightStorage):
             self._devices_changed()
         return count
 
+    def stand_at(self, conductance_siemens: Tensor, units: Tensor) -> None:
+        """Take over measured conductances; `weight` then holds what a forward read sees.
+
+        Args:
+            conductance_siemens, units: as for `CrossbarMatrix.stand_at`.
+
+        Raises:
+            ValueError: as it does; nothing changes then.
+        """
+        self.matrix.stand_at(conductance_siemens, units)
+        self._devices_changed()
+
     @torch.no_grad()
     def _devices_changed(self) -> None:
         self.weight.copy_(self.effective_weight())

@@ -71,7 +71,12 @@ class Preparation:
 
     @classmethod
     def for_split(cls, split: Split, image_size: int) -> Preparation:
-        """Return the preparation with a split's constants, padding to ``image_size`` pixels."""
+        """Return the preparation with a split's constants, padding to ``image_size`` pixels.
+
+        Args:
+            split: its mean and standard deviation per channel are taken; none where it has none.
+            image_size: side of the padded images, in pixels.
+        """
         channels = int(split.images.shape[1])
         return cls(split.mean or (0.0,) * channels, split.std or (1.0,) * channels, image_size)
 

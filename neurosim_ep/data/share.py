@@ -33,3 +33,4 @@ class Share:
 
 
 WHOLE = Share()
+"""Everything: what one process alone takes."""

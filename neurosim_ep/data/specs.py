@@ -86,6 +86,7 @@ SPECS: dict[str, Spec] = {
 }
 
 DATASETS: tuple[str, ...] = tuple(SPECS)
+"""Names of the data sets that `load` knows."""
 
 
 def spec_for(name: str) -> Spec:

@@ -93,6 +93,63 @@ class Devices(Population):
         self._refresh()
         return Programmed(clipped, failed, spent)
 
+    def measured(self, conductance_siemens: Tensor) -> Tensor:
+        """Conductances that were measured, if these devices can have them; nothing changes.
+
+        Devices of a card without drift stay between the lowest and the highest of their bounds;
+        those that drift may have fallen to 0.
+
+        Args:
+            conductance_siemens: of the devices' shape, any floating dtype.
+
+        Returns:
+            the same in the devices' dtype and where they live.
+
+        Raises:
+            ValueError: for another shape, whole numbers, or a value that is not finite or outside
+                those bounds by more than rounding.
+        """
+        checked_shape("conductance_siemens", conductance_siemens, self.shape)
+        if not conductance_siemens.is_floating_point():
+            given = str(conductance_siemens.dtype)
+            raise ValueError(problem("conductance_siemens: dtype", given, "floating-point"))
+        found = conductance_siemens.detach().to(self.programmed)
+        if not found.numel():
+            return found
+        lower, upper = self._bounds()
+        low, high = 0.0 if self.card.drift else float(lower.min()), float(upper.max())
+        slack = 8.0 * max(torch.finfo(d.dtype).eps for d in (conductance_siemens, found)) * high
+        # Of NaN nothing is true.
+        if not bool((fine := (found >= low - slack) & (found <= high + slack)).all()):
+            allowed = f"from {low:g} to {high:g}, as the devices of {self.card.name} can have it"
+            raise ValueError(problem("conductance_siemens", float(found[~fine][0]), allowed))
+        return found
+
+    def stand_at(self, conductance_siemens: Tensor) -> None:
+        """Let the devices stand at conductances that were measured; their time starts at 0.
+
+        Nothing is rounded, written with noise or clipped, and stuck devices, too, stand where they
+        were measured.  It counts as one programming: from here on they drift by coefficients that
+        are drawn anew.
+
+        Args:
+            conductance_siemens: as for `measured`.
+
+        Raises:
+            ValueError: as for `measured`; nothing changes then.
+        """
+        conductance = self.measured(conductance_siemens).clone()
+        if self.card.drift:
+            self._restart(None)
+            generator = self._generator("drift", self.program_count)
+            self.drift_coefficient = self.card.drift.draw(conductance, generator)
+        if self._hidden is not None:
+            self._hidden = self._inside(self.card.window.state(conductance))
+        self.programmed = conductance
+        self.program_count += 1
+        self.elapsed_s = 0.0
+        self._refresh()
+
     def _stuck_bounds(self) -> tuple[Tensor, Tensor]:
         """Bounds of the conductances, between which a stuck device has only its own."""
         lower, upper = self._bounds()

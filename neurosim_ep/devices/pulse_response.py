@@ -235,6 +235,7 @@ PulseResponse = Annotated[
     ConstantPulse | LinearPulse | SoftBoundsPulse | ExponentialPulse | PowerPulse,
     Field(discriminator="model"),
 ]
+"""The table ``[pulse_response]`` of a device card, by its ``model``."""
 
 
 def _left(left: Tensor, step: Tensor) -> Tensor:

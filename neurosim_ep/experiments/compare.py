@@ -64,7 +64,10 @@ def compare(
 def counterpart(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The backpropagation recipe beside a shipped EP recipe.
 
-    Overrides of what only EP has are left out; all others apply to both.
+    Args:
+        name: of the EP recipe.
+        overrides: each a ``key=value``; those of what only EP has are left out, all others apply to
+            both.
 
     Raises:
         ValueError: if there is none.

@@ -122,7 +122,15 @@ class RunFolder:
         data: str = "",
         processes: int = 1,
     ) -> None:
-        """Make the folder and record what will run in it, on which hardware and data."""
+        """Make the folder and record what will run in it, on which hardware and data.
+
+        Args:
+            recipe: resolved.
+            command: as it was given.
+            cards: of the hardware; None of an exact run.
+            data: the data set's variant, as in ``cifar10 (jpeg)``; the recipe's name if empty.
+            processes: that train together.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         environment = describe_environment() | {"processes": processes}
         environment |= {"command": list(command), "seed": recipe.seed}

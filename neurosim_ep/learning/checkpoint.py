@@ -17,7 +17,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Save tensors and plain numbers, so that a kill at any moment leaves a whole file."""
+    """Save tensors and plain numbers, so that a kill at any moment leaves a whole file.
+
+    Args:
+        path: of the file, which replaces another of that name.
+        state: tensors, numbers, texts, and containers of them.
+    """
     beside = path.with_name(f".{path.name}.part")
     with beside.open("wb") as file:
         torch.save(state, file)
@@ -28,6 +33,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Load a checkpoint; only tensors and plain containers are accepted, no code is run.
+
+    Args:
+        path: of the file.
+        device: where the tensors go.
 
     Raises:
         ValueError: if the file is missing, damaged or not a checkpoint.

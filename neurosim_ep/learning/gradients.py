@@ -74,8 +74,17 @@ def equilibrium_gradient(
 ) -> Contrast:
     """Estimate dC/dtheta by EP and leave it in every parameter's ``.grad``.
 
-    Arguments, result and errors are those of `weighted_equilibria`; the network's gradients are
-    replaced, its weights stay.
+    The network's gradients are replaced, its weights stay.
+
+    Args:
+        network, images, labels, estimator, cost, phases, initial, generator: as for
+            `weighted_equilibria`.
+
+    Returns:
+        The equilibria that the gradient is made of.
+
+    Raises:
+        ValueError: as `weighted_equilibria` does.
     """
     found = weighted_equilibria(
         network,
@@ -178,7 +187,13 @@ def accumulate_contrast(
 def accumulate_bias_contrast(
     network: HopfieldNetwork, states: Sequence[Tensor], terms: Sequence[Term]
 ) -> None:
-    """The part of `accumulate_contrast` that belongs to the biases, which no array holds."""
+    """The part of `accumulate_contrast` that belongs to the biases, which no array holds.
+
+    Args:
+        network: whose biases' ``.grad`` is added to.
+        states: one tensor per layer, the equilibria of the terms one after another in the batch.
+        terms: the weighted equilibria.
+    """
     coefficients, batch = batch_coefficients(states[-1], terms)
     for layer in network.free_layers:
         bias = network.biases[layer - 1]

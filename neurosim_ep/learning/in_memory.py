@@ -128,7 +128,17 @@ def memory_batches(
     seed: int,
     share: Share = WHOLE,
 ) -> tuple[Batches, Batches]:
-    """Batches of the training and of the test images, on a model's device and in its dtype."""
+    """Batches of the training and of the test images, on a model's device and in its dtype.
+
+    Args:
+        model: whose device and dtype are taken.
+        data: images (N, channels, height, width), uint8, and labels (N,).
+        image_size: side that images are padded to, in pixels.
+        batch_size: images of a batch, in all processes together.
+        augmentation: of the training images; None leaves them as they are.
+        seed: of their order and augmentation.
+        share: of this process.
+    """
     first = next(model.parameters())
     preparation = Preparation.for_dataset(data, image_size)
     where: dict[str, Any] = {"device": first.device, "dtype": first.dtype, "seed": seed}
@@ -144,6 +154,12 @@ def run_epochs(
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
     """Train for some epochs, and test after each; one record per epoch.
+
+    Args:
+        training: what is trained.
+        test: batches that are only answered.
+        epochs: how many.
+        on_epoch: is told each record as it comes.
 
     Raises:
         ValueError: if the training diverges.

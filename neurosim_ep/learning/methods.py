@@ -47,10 +47,21 @@ class Method(Protocol):
         """What is trained."""
 
     def step(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Report:
-        """Fill ``.grad`` from one batch: images (B, *input shape), labels (B,)."""
+        """Fill ``.grad`` from one batch.
+
+        Args:
+            images: prepared (B, *input shape).
+            labels: class indices (B,).
+            generator: on the CPU, of what the method draws.
+        """
 
     def evaluate(self, images: Tensor, labels: Tensor) -> Report:
-        """Answer one batch without learning."""
+        """Answer one batch without learning.
+
+        Args:
+            images: prepared (B, *input shape).
+            labels: class indices (B,).
+        """
 
     def carried(self) -> list[Tensor] | None:
         """States that the next batch starts from, for a checkpoint; None if it starts at rest."""

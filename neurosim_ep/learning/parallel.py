@@ -195,6 +195,7 @@ class Processes:
 
 
 ALONE = Processes()
+"""No other process takes part."""
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from neurosim_ep.models import Edge, HopfieldNetwork
 from neurosim_ep.settling import States
 
 Form = Literal["difference", "hebbian"]
+"""How a contrast is written as products: see `edge_products`."""
 Product = tuple[Tensor, Tensor]
+"""Pre factors (N, *pre_shape) and post factors (N, *linear_shape) of a sum of outer products."""
 
 
 def edge_products(

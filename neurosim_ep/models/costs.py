@@ -9,7 +9,13 @@ class Cost:
     """Cost C of the output state, holomorphic in it."""
 
     def targets(self, labels: Tensor, num_outputs: int, dtype: torch.dtype) -> Tensor:
-        """Class indices (B,) as one-hot targets (B, num_outputs)."""
+        """Class indices (B,) as one-hot targets (B, num_outputs).
+
+        Args:
+            labels: class indices (B,).
+            num_outputs: how many classes.
+            dtype: of the targets.
+        """
         return F.one_hot(labels, num_outputs).to(dtype)
 
     def value(self, output: Tensor, targets: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from neurosim_ep.learning import Contrast, Form, Product, bias_factors, edge_pro
 from neurosim_ep.models import Geometry
 
 OnPulses = Callable[[int, Tensor, Tensor], None]
+"""Is told what every update pulses: the target's place, increments, decrements."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,11 @@ def targets_of(chip: CrossbarNetwork) -> list[Target]:
 
 def target_products(chip: CrossbarNetwork, contrast: Contrast, form: Form) -> list[list[Product]]:
     """Products of every target of `targets_of`, whose sums are minus the gradients.
+
+    Args:
+        chip: on which the equilibria settled.
+        contrast: the weighted equilibria.
+        form: as for `neurosim_ep.learning.edge_products`.
 
     Raises:
         ValueError: for complex equilibria, which no pulse can stand for.

@@ -105,7 +105,12 @@ class Trained:
     digest: str
 
     def chip(self, device: DeviceCard, array: ArrayCard, *, seed: int) -> CrossbarNetwork:
-        """The network on one piece of hardware, see `prepare_chip`."""
+        """The network on one piece of hardware, calibrated, see `prepare_chip`.
+
+        Args:
+            device, array: cards.
+            seed: of the hardware.
+        """
         method = self.method
         return prepare_chip(
             method.model,
