@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint notebooks bench clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,10 @@ lint: install
 
 test: lint
 	$(BIN)/pytest
+
+# Executes the notebooks and writes their outputs into them; `make test` executes them only.
+notebooks: install
+	$(BIN)/pytest --overwrite notebooks
 
 # The paper's public code joins in where PAPER_CODE names a checkout of it; a GPU where there is one.
 BENCH := OMP_NUM_THREADS=1 $(BIN)/python benchmarks

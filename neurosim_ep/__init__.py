@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         learning,
         models,
         onchip,
+        plots,
         settling,
     )
 
@@ -28,6 +29,7 @@ __all__ = [
     "learning",
     "models",
     "onchip",
+    "plots",
     "settling",
 ]
 

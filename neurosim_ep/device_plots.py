@@ -21,9 +21,8 @@ from neurosim_ep.devices.curves import (
     read_noise_curve,
 )
 from neurosim_ep.devices.fitting import PulseFit
-from neurosim_ep.plots import save
+from neurosim_ep.plots import ACCENT, DARK, GREY, save, style
 
-DARK, MIDDLE, LIGHT = "#1f4e79", "#e08a1e", "#9aa5b1"
 TERM_STYLES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1)))
 HISTOGRAM_BINS = 160
 SHOWN_TRAINS = 4
@@ -35,35 +34,36 @@ IDEAL = {
 }
 
 
-def device_curves(card: DeviceCard, path: Path, *, seed: int = 0) -> None:
+@style(10.0)
+def device_curves(card: DeviceCard, path: Path | None = None, *, seed: int = 0) -> Figure:
     """Pulses, levels, drift and read noise of a card, as a PNG or whatever the suffix says.
 
     Args:
         card: the kind of device.
-        path: the file to write.
+        path: the file to write; None writes none.
         seed: of the devices that are drawn.
     """
-    figure = Figure(figsize=(9.6, 6.6), layout="constrained")
+    figure = Figure(figsize=(9.6, 6.6))
     (pulses, levels), (drift, reads) = figure.subplots(2, 2)
     unit = _Unit(card.window.g_max_siemens)
     _draw_pulses(pulses, pulse_curve(card, seed), unit)
     _draw_levels(levels, level_curve(card, seed), unit)
     _draw_drift(drift, drift_curve(card, seed), unit)
     _draw_reads(reads, read_noise_curve(card, seed), unit)
-    for axes in (pulses, levels, drift, reads):
-        _finish(axes)
     figure.suptitle(card.name)
     save(figure, path)
+    return figure
 
 
-def fit_curves(fit: PulseFit, path: Path) -> None:
+@style(10.0)
+def fit_curves(fit: PulseFit, path: Path | None = None) -> Figure:
     """Measured trains against the fitted curves, and measured steps against the mean step.
 
     Args:
         fit: of `fit_pulse_response`.
-        path: the file to write.
+        path: the file to write; None writes none.
     """
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.2))
     curves, steps = figure.subplots(1, 2, width_ratios=(3, 2))
     unit = _Unit(fit.g_max_siemens)
     start = 0
@@ -74,7 +74,7 @@ def fit_curves(fit: PulseFit, path: Path) -> None:
         start = int(pulse[-1]) + 1
         first = index == 0
         measured = unit.scale * train.conductance_siemens
-        curves.plot(pulse, measured, ".", color=LIGHT, ms=4, label="measured" if first else None)
+        curves.plot(pulse, measured, ".", color=GREY, ms=4, label="measured" if first else None)
         label = f"fitted: {fit.model}" if first else None
         curves.plot(pulse, unit.scale * curve, "-", color="black", lw=1.2, label=label)
     for bound in (fit.g_min_siemens, fit.g_max_siemens):
@@ -87,11 +87,10 @@ def fit_curves(fit: PulseFit, path: Path) -> None:
         f"{shown}predicted from their start alone: R$^2$ = {fit.curve_r_squared:.4f}", fontsize=9
     )
     _draw_steps(steps, fit, unit)
-    for axes in (curves, steps):
-        _finish(axes)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4)
     figure.suptitle(f"{fit.data.source}: {fit.data.pulses} pulses")
     save(figure, path)
+    return figure
 
 
 class _Unit:
@@ -113,10 +112,10 @@ def _draw_pulses(axes: Axes, curve: PulseCurve | None, unit: _Unit) -> None:
         return
     for index, device in enumerate(curve.devices_siemens.numpy()):
         label = "devices" if index == 0 else None
-        axes.plot(unit.scale * device, color=LIGHT, lw=0.7, label=label)
+        axes.plot(unit.scale * device, color=GREY, lw=0.7, label=label)
     axes.plot(unit.scale * curve.mean_siemens.numpy(), color=DARK, lw=1.8, label="mean of all")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.legend(frameon=False, loc="center right", fontsize=8)
+    axes.legend(loc="center right", fontsize=8)
 
 
 def _draw_levels(axes: Axes, curve: LevelCurve | None, unit: _Unit) -> None:
@@ -130,7 +129,7 @@ def _draw_levels(axes: Axes, curve: LevelCurve | None, unit: _Unit) -> None:
     edges = np.linspace(reached.min(), reached.max(), HISTOGRAM_BINS + 1)
     for index, (target, values) in enumerate(zip(curve.target_siemens, reached, strict=True)):
         share = 100.0 * np.histogram(values, edges)[0] / values.size
-        colour = (DARK, MIDDLE)[index % 2]
+        colour = (DARK, ACCENT)[index % 2]
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.35)
         axes.stairs(share, edges, color=colour, lw=0.8)
         axes.axvline(unit.scale * float(target), color="black", lw=0.7, ls=":", zorder=0)
@@ -152,7 +151,7 @@ def _draw_drift(axes: Axes, curve: DriftCurve | None, unit: _Unit) -> None:
     time = curve.time_s.numpy()
     parts = zip(curve.mean_siemens, curve.low_siemens, curve.high_siemens, strict=True)
     for index, (mean, low, high) in enumerate(parts):
-        colour = (DARK, MIDDLE)[index % 2]
+        colour = (DARK, ACCENT)[index % 2]
         low, high = unit.scale * low.numpy(), unit.scale * high.numpy()
         axes.fill_between(time, low, high, color=colour, alpha=0.25, lw=0)
         axes.plot(time, unit.scale * mean.numpy(), color=colour, ls=("-", "--")[index % 2], lw=1.6)
@@ -186,16 +185,16 @@ def _draw_reads(axes: Axes, curve: ReadNoiseCurve | None, unit: _Unit) -> None:
     g = unit.scale * curve.conductance_siemens.numpy()
     if len(curve.sigma_siemens) > 1:
         total = small.scale * curve.total_siemens.numpy()
-        axes.plot(g, total, color=LIGHT, lw=4, label="total")
-    for (name, sigma), style in zip(curve.sigma_siemens.items(), TERM_STYLES, strict=False):
-        axes.plot(g, small.scale * sigma.numpy(), color=DARK, ls=style, lw=1.5, label=name)
+        axes.plot(g, total, color=GREY, lw=4, label="total")
+    for (name, sigma), dashes in zip(curve.sigma_siemens.items(), TERM_STYLES, strict=False):
+        axes.plot(g, small.scale * sigma.numpy(), color=DARK, ls=dashes, lw=1.5, label=name)
     axes.set_ylim(bottom=0.0)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(fontsize=8)
 
 
 def _draw_steps(axes: Axes, fit: PulseFit, unit: _Unit) -> None:
-    kinds = ((True, DARK, "^", "-", "up"), (False, MIDDLE, "v", "--", "down"))
-    for up, colour, marker, style, label in kinds:
+    kinds = ((True, DARK, "^", "-", "up"), (False, ACCENT, "v", "--", "down"))
+    for up, colour, marker, dashes, label in kinds:
         before, change = [], []
         for train in fit.data.trains:
             chosen = train.up[1:] == up
@@ -205,7 +204,7 @@ def _draw_steps(axes: Axes, fit: PulseFit, unit: _Unit) -> None:
         axes.plot(x, y, marker, color=colour, ms=2, alpha=0.3)
         g, step = fit.mean_steps(up)
         mean = f"mean step {label}"
-        axes.plot(unit.scale * g, unit.scale * step, style, color=colour, lw=2.2, label=mean)
+        axes.plot(unit.scale * g, unit.scale * step, dashes, color=colour, lw=2.2, label=mean)
     axes.axhline(0.0, color="black", lw=0.7)
     axes.set_xlabel(f"conductance before the pulse ({unit.name})")
     axes.set_ylabel(f"step ({unit.name})")
@@ -215,8 +214,3 @@ def _say(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555")
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _finish(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)

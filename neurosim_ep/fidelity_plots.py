@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from neurosim_ep.plots import save
+from neurosim_ep.plots import ACCENT, DARK, save, style
 
 if TYPE_CHECKING:
     from neurosim_ep.experiments.fidelity.report import FidelityReport
@@ -18,23 +18,26 @@ if TYPE_CHECKING:
 
 # Told apart by dash and marker in grey: full reads solid, delta reads dashed, exact reads dotted.
 _LOOKS: dict[str, dict[str, Any]] = {
-    "full": {"color": "#1f4e79", "linestyle": "-", "marker": "o"},
-    "delta": {"color": "#e08a1e", "linestyle": "--", "marker": "s"},
+    "full": {"color": DARK, "linestyle": "-", "marker": "o"},
+    "delta": {"color": ACCENT, "linestyle": "--", "marker": "s"},
     "exact": {"color": "#6b7580", "linestyle": ":", "marker": "x"},
 }
 _SMALLEST_SPAN = 0.1
 _LOGARITHMIC = ("beta", "free_iterations", "nudged_iterations")
 
 
-def fidelity_figure(report: FidelityReport, path: Path, headings: Mapping[str, str]) -> None:
+@style(10.0)
+def fidelity_figure(
+    report: FidelityReport, path: Path | None, headings: Mapping[str, str]
+) -> Figure:
     """Cosines to the linear response as a PNG (or whatever the path's suffix says).
 
     Args:
         report: what was measured.
-        path: the file to write.
+        path: the file to write; None writes none.
         headings: axis label of every sweep.
     """
-    figure = Figure(figsize=(13.0, 6.6), layout="constrained")
+    figure = Figure(figsize=(13.0, 6.6))
     panels = list(figure.subplots(2, 4).flat)
     for axes, sweep in zip(panels, report.sweeps, strict=False):
         _sweep(axes, sweep, headings[sweep.name])
@@ -43,9 +46,7 @@ def fidelity_figure(report: FidelityReport, path: Path, headings: Mapping[str, s
     _joint(panels[-2], report)
     _layers(panels[-1], report)
     lines, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        lines, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9
-    )
+    figure.legend(lines, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     own = report.own
     figure.suptitle(
         f"{report.title} on {report.device.name}, array {report.array.name}: cosine of the "
@@ -56,6 +57,7 @@ def fidelity_figure(report: FidelityReport, path: Path, headings: Mapping[str, s
         fontsize=11,
     )
     save(figure, path)
+    return figure
 
 
 def _sweep(axes: Axes, sweep: Sweep, heading: str) -> None:
@@ -169,5 +171,3 @@ def _finish(axes: Axes, heading: str) -> None:
     axes.set_ylabel("cosine")
     low = min(max(axes.get_ylim()[0], -1.05), 1.0 - _SMALLEST_SPAN)
     axes.set_ylim(low, 1.0 + 0.03 * (1.0 - low))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -10,23 +10,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from neurosim_ep.plots import save
+from neurosim_ep.plots import (
+    ACCENT,
+    BAR,
+    DARK,
+    INK,
+    LIGHT,
+    THIRD,
+    bar_look,
+    line_look,
+    save,
+    style,
+)
 
 Accuracies = Sequence[float]
 """Of several chips or networks, in percent."""
 
-_DARK, _BAR, _LIGHT, _ACCENT, _INK = "#1f4e79", "#86a3be", "#d3dce5", "#e08a1e", "#333333"
-# Lines stay apart in grey by dashes and markers.
-_LINES = ("#1f4e79", "#e08a1e", "#2a9d8f", "#b23a48", "#6b5b95", "#7f7f7f")
-_DASHES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
-# Bars of a group, and lines across the figure, in the order in which they are given.
-_BARS: tuple[dict[str, Any], ...] = (
-    {"color": _BAR, "edgecolor": _DARK},
-    {"color": _LIGHT, "edgecolor": _DARK},
-    {"color": "white", "edgecolor": _DARK, "hatch": "///"},
-)
-_LEVELS = ((_ACCENT, "--"), ("#2a9d8f", ":"))
+# Lines across the figure, in the order in which they are given.
+_LEVELS = ((ACCENT, "--"), (THIRD, ":"))
 _UNITS = (("year", 365 * 86_400.0), ("day", 86_400.0), ("h", 3_600.0), ("min", 60.0))
 
 
@@ -56,20 +57,21 @@ def label(nonideality: str) -> str:
     return " ".join(word.upper() if word in ("dac", "adc") else word for word in words)
 
 
+@style(10.0)
 def accuracy_bars(
     lines: Mapping[str, Accuracies],
     devices: Mapping[str, Mapping[str, Accuracies]],
-    path: Path,
+    path: Path | None = None,
     *,
     title: str = "",
-) -> None:
+) -> Figure:
     """Accuracies without hardware as lines, each device's as a group of bars.
 
     Args:
         lines: of exact networks, by label.
         devices: of each device's chips, by what was done with them; where nothing came of it, as by
             diverging, the list is empty.
-        path: the file to write.
+        path: the file to write; None writes none.
         title: above the figure.
     """
     # In the order of the device that has most of them.
@@ -77,14 +79,12 @@ def accuracy_bars(
     kinds = list(dict.fromkeys(kind for bars in groups for kind in bars))
     slanted = len(devices) > 4
     width = (0.75 if slanted else 1.1) * len(devices) * max(1.0, 0.55 * len(kinds)) + 2.4
-    figure = Figure(figsize=(max(5.0, width), 3.8), layout="constrained")
+    figure = Figure(figsize=(max(5.0, width), 3.8))
     axes = figure.subplots()
     everything = [value for values in lines.values() for value in values]
     chips_named, wide = False, 0.65 if len(kinds) == 1 else 0.8 / len(kinds)
     for number, kind in enumerate(kinds):
-        style = dict(_BARS[number])
-        style["facecolor"] = style.pop("color")
-        axes.add_patch(Rectangle((0.0, 0.0), 0.0, 0.0, label=kind, **style))
+        axes.add_patch(Rectangle((0.0, 0.0), 0.0, 0.0, label=kind, **bar_look(number)))
     for place, bars in enumerate(devices.values()):
         for number, (kind, values) in enumerate(bars.items()):
             where = place + (number - 0.5 * (len(bars) - 1)) * wide
@@ -93,7 +93,7 @@ def accuracy_bars(
                 continue
             mean, deviation = statistics.mean(values), _deviation(values)
             everything += [*values, mean + deviation, mean - deviation]
-            axes.bar(where, mean, 0.94 * wide, **_BARS[kinds.index(kind)])
+            axes.bar(where, mean, 0.94 * wide, **bar_look(kinds.index(kind)))
             _chips(axes, where, 0.54 * wide, values, named=not chips_named)
             chips_named = chips_named or len(values) > 1
             _above(axes, where, f"{mean:.2f}" if len(kinds) < 3 else f"{mean:.1f}")
@@ -106,25 +106,26 @@ def accuracy_bars(
             axes.axhspan(low, high, color=colour, alpha=0.2, linewidth=0, zorder=0.5)
     _accuracy_axis(axes, everything, from_bars=True)
     _name_bars(axes, list(devices), slanted=slanted)
-    _finish(figure, axes, path, title)
+    return _finish(figure, axes, path, title)
 
 
+@style(10.0)
 def accuracy_over_time(
     ideal: Accuracies,
     devices: Mapping[str, Mapping[float, Accuracies]],
-    path: Path,
+    path: Path | None = None,
     *,
     title: str = "",
-) -> None:
+) -> Figure:
     """Accuracy over the time since programming, one line per device.
 
     Args:
         ideal: of the exact networks.
         devices: accuracies of each device's chips by time in seconds, ascending.
-        path: the file to write.
+        path: the file to write; None writes none.
         title: above the figure.
     """
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(7.5, 3.8))
     axes = figure.subplots()
     times = sorted({time_s for by_time in devices.values() for time_s in by_time})
     later = [time_s for time_s in times if time_s > 0.0]
@@ -143,32 +144,31 @@ def accuracy_over_time(
             means,
             yerr=spreads if any(spreads) else None,
             label=name,
-            color=_LINES[number % len(_LINES)],
-            linestyle=_DASHES[number % len(_DASHES)],
-            marker=_MARKERS[number % len(_MARKERS)],
+            **line_look(number),
             markersize=5,
             capsize=2,
         )
     mean = statistics.mean(ideal)
-    axes.axhline(mean, color=_INK, linewidth=1, linestyle=(0, (6, 2)), label=f"ideal, {mean:.2f} %")
+    axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (6, 2)), label=f"ideal, {mean:.2f} %")
     axes.set_xscale("log")
     axes.set_xticks([max(t, start_s) for t in times], [duration(t) for t in times])
     axes.minorticks_off()
     axes.set_xlabel("time since programming")
     _accuracy_axis(axes, everything)
-    _finish(figure, axes, path, title)
+    return _finish(figure, axes, path, title)
 
 
+@style(10.0)
 def waterfall(
     ideal: float,
     analog: Accuracies,
     steps: Sequence[tuple[str, float]],
     alone: Mapping[str, float],
     off: Mapping[str, float],
-    path: Path,
+    path: Path | None = None,
     *,
     title: str = "",
-) -> None:
+) -> Figure:
     """From ideal down to analog accuracy, one nonideality after another.
 
     Args:
@@ -177,10 +177,10 @@ def waterfall(
         steps: each nonideality, and how many points it loses on top of those before it.
         alone: accuracy with a nonideality alone, in percent.
         off: accuracy with all but a nonideality, in percent.
-        path: the file to write.
+        path: the file to write; None writes none.
         title: above the figure.
     """
-    figure = Figure(figsize=(max(6.0, 0.95 * len(steps) + 3.5), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 0.95 * len(steps) + 3.5), 4.2))
     axes = figure.subplots()
     names = ["ideal", *(label(name) for name, _ in steps), "analog"]
     levels = [ideal]
@@ -188,17 +188,17 @@ def waterfall(
         levels.append(levels[-1] - points)
     everything = [*levels, *analog, *alone.values(), *off.values()]
     for place, level in ((0, ideal), (len(steps) + 1, levels[-1])):
-        axes.bar(place, level, 0.7, color=_BAR, edgecolor=_DARK)
+        axes.bar(place, level, 0.7, color=BAR, edgecolor=DARK)
         _above(axes, place, f"{level:.2f}")
     _chips(axes, len(steps) + 1, 0.35, analog)
     for place, (before, after) in enumerate(itertools.pairwise(levels), start=1):
-        gain: dict[str, Any] = {"color": _LIGHT, "edgecolor": _DARK}
+        gain: dict[str, Any] = {"color": LIGHT, "edgecolor": DARK}
         if after > before:
             gain |= {"color": "white", "hatch": "//"}
         axes.bar(place, after - before, 0.7, bottom=before, **gain)
         _above(axes, place, signed(after - before))
     for place, level in enumerate(levels):
-        axes.plot([place - 0.35, place + 1.35], [level, level], color=_INK, linewidth=0.8)
+        axes.plot([place - 0.35, place + 1.35], [level, level], color=INK, linewidth=0.8)
     place_of = {name: place for place, (name, _) in enumerate(steps, start=1)}
     for legend, marker, filled, where, side in (
         ("this one alone", "v", True, alone, -0.15),
@@ -210,14 +210,14 @@ def waterfall(
             linestyle="none",
             marker=marker,
             markersize=6,
-            color=_ACCENT,
-            markeredgecolor=_INK,
-            markerfacecolor=_ACCENT if filled else "white",
+            color=ACCENT,
+            markeredgecolor=INK,
+            markerfacecolor=ACCENT if filled else "white",
             label=legend,
         )
     _accuracy_axis(axes, everything, from_bars=True)
     _name_bars(axes, names, slanted=True)
-    _finish(figure, axes, path, title)
+    return _finish(figure, axes, path, title)
 
 
 def _chips(
@@ -227,13 +227,13 @@ def _chips(
     if len(values) < 2:
         return
     axes.errorbar(
-        where, statistics.mean(values), yerr=_deviation(values), color=_INK, capsize=3, linewidth=1
+        where, statistics.mean(values), yerr=_deviation(values), color=INK, capsize=3, linewidth=1
     )
     step = width / len(values)
     places = [where + (n - 0.5 * (len(values) - 1)) * step for n in range(len(values))]
     axes.plot(
         places, values, linestyle="none", marker="o", markersize=3, color="white",
-        markeredgecolor=_INK, markeredgewidth=0.7, label="each chip" if named else "_",
+        markeredgecolor=INK, markeredgewidth=0.7, label="each chip" if named else "_",
     )  # fmt: skip
 
 
@@ -267,11 +267,9 @@ def _accuracy_axis(axes: Axes, values: Accuracies, *, from_bars: bool = False) -
     axes.set_ylabel("test accuracy (%)" + ("\n(bars do not start at 0)" if cut else ""))
 
 
-def _finish(figure: Figure, axes: Axes, path: Path, title: str) -> None:
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    if title:
-        figure.suptitle(title, fontsize=11)
+def _finish(figure: Figure, axes: Axes, path: Path | None, title: str) -> Figure:
+    axes.grid(visible=False, axis="x")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(title, fontsize=11)
     save(figure, path)
+    return figure

@@ -9,25 +9,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from neurosim_ep.onchip.statistics import ChipStatistics, DeviceStatistics
-from neurosim_ep.plots import save
+from neurosim_ep.plots import ACCENT, BAR, DARK, INK, save, style
 
-_DARK, _BAR, _ACCENT, _INK = "#1f4e79", "#86a3be", "#e08a1e", "#333333"
 _NONE = -1.1
 """Place of the devices without a pulse, left of 2^0."""
 _ROOM = 1.45
 """Height of an axis over its highest bar: the notes stand above."""
 
 
-def pulse_histograms(statistics: ChipStatistics, path: Path, *, title: str = "") -> None:
+@style(10.0)
+def pulse_histograms(
+    statistics: ChipStatistics, path: Path | None = None, *, title: str = ""
+) -> Figure:
     """Pulses per device, and where devices stand between their bounds; one row per edge.
 
     Args:
         statistics: of `pulse_statistics`.
-        path: the file to write.
+        path: the file to write; None writes none.
         title: above the figure.
     """
     edges = statistics.edges
-    figure = Figure(figsize=(8.6, 1.5 * len(edges) + 1.5), layout="constrained")
+    figure = Figure(figsize=(8.6, 1.5 * len(edges) + 1.5))
     rows = figure.subplots(len(edges), 2, squeeze=False, sharex="col")
     most = max((len(edge.pulses.counts) for edge in edges if edge.pulses), default=0)
     for (pulses, states), edge in zip(rows, edges, strict=True):
@@ -36,13 +38,12 @@ def pulse_histograms(statistics: ChipStatistics, path: Path, *, title: str = "")
         pulses.set_ylabel(f"{edge.name}\ndevices (%)")
         for axes in (pulses, states):
             axes.yaxis.set_major_locator(MaxNLocator(4))
-            axes.grid(axis="y", alpha=0.3)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(visible=False, axis="x")
     rows[-1][0].set_xlabel("pulses per device")
     rows[-1][1].set_xlabel("state between the device's own bounds")
     figure.suptitle("\n".join(filter(None, [title, _caption(statistics)])), fontsize=10)
     save(figure, path)
+    return figure
 
 
 def _draw_pulses(axes: Axes, edge: DeviceStatistics, most: int) -> None:
@@ -52,8 +53,8 @@ def _draw_pulses(axes: Axes, edge: DeviceStatistics, most: int) -> None:
         _say(axes, "no pulses: the card has no pulse response")
         return
     shares = _percent([pulses.never, *pulses.counts], edge.devices)
-    axes.bar(_NONE, shares[0], 0.9, color="white", edgecolor=_DARK, hatch="//")
-    axes.bar(np.arange(len(shares) - 1) + 0.5, shares[1:], 1.0, color=_BAR, edgecolor=_DARK)
+    axes.bar(_NONE, shares[0], 0.9, color="white", edgecolor=DARK, hatch="//")
+    axes.bar(np.arange(len(shares) - 1) + 0.5, shares[1:], 1.0, color=BAR, edgecolor=DARK)
     step = -(-most // 8) or 1
     places = list(range(0, most + 1, step))
     axes.set_xticks([_NONE, *places], ["none", *(_count(2**place) for place in places)])
@@ -62,7 +63,7 @@ def _draw_pulses(axes: Axes, edge: DeviceStatistics, most: int) -> None:
     text = f"mean {_count(pulses.mean)}, most {_count(pulses.maximum)}"
     if pulses.mean >= 1.0:
         place, top = np.log2(pulses.mean), 1.1 / _ROOM
-        axes.axvline(place, ymax=top, color=_ACCENT, linestyle="--", linewidth=1.5)
+        axes.axvline(place, ymax=top, color=ACCENT, linestyle="--", linewidth=1.5)
         text = text.replace("mean", "mean (dashed)")
     if edge.endurance is not None:
         text += f"\nmost: {100.0 * edge.endurance.maximum_fraction:.2g} % of the endurance"
@@ -74,10 +75,10 @@ def _draw_states(axes: Axes, edge: DeviceStatistics) -> None:
     working = sum(edge.positions)
     shares = _percent(edge.positions, working)
     borders = np.linspace(0.0, 1.0, len(shares) + 1)
-    axes.stairs(shares, borders, fill=True, color=_BAR)
-    axes.stairs(shares, borders, color=_DARK, linewidth=0.8)
+    axes.stairs(shares, borders, fill=True, color=BAR)
+    axes.stairs(shares, borders, color=DARK, linewidth=0.8)
     for bound in (0.0, 1.0):
-        axes.axvline(bound, color=_INK, linewidth=0.8, linestyle=":")
+        axes.axvline(bound, color=INK, linewidth=0.8, linestyle=":")
     axes.set_xticks([0.0, 0.5, 1.0], ["lower\nbound", "middle", "upper\nbound"])
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(0.0, _ROOM * max(shares.max(), 1.0))
@@ -111,7 +112,7 @@ def _count(number: float) -> str:
 
 def _note(axes: Axes, text: str) -> None:
     axes.text(
-        0.96, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=_INK
+        0.96, 0.97, text, transform=axes.transAxes, ha="right", va="top", fontsize=7.5, color=INK
     )
 
 

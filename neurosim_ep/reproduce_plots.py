@@ -12,24 +12,23 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from neurosim_ep.plots import save
+from neurosim_ep.plots import ACCENT, DARK, LIGHT, THIRD, save, style
 
 if TYPE_CHECKING:
     from neurosim_ep.experiments.reproduce.outcomes import Row
     from neurosim_ep.experiments.reproduce.weights import LayerWeights
 
-_DARK, _ACCENT, _THIRD, _LIGHT = "#1f4e79", "#e08a1e", "#2a9d8f", "#d3dce5"
 _MARKED_EPOCHS = 40
 """Runs with fewer epochs get a marker at each."""
 _NETWORKS = {"vgg5": "VGG5", "hopfield-resnet13": "Hopfield-Resnet13"}
 _SKIPS: dict[str, tuple[str, dict[str, Any]]] = {
-    "skip": ("with skip connections", {"color": _DARK, "linestyle": "-", "marker": "o"}),
-    "no-skip": ("without", {"color": _ACCENT, "linestyle": "--", "marker": "s"}),
+    "skip": ("with skip connections", {"color": DARK, "linestyle": "-", "marker": "o"}),
+    "no-skip": ("without", {"color": ACCENT, "linestyle": "--", "marker": "s"}),
 }
 _ACTIVATIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "relu1": ("ReLU1", {"color": _ACCENT, "marker": "s"}),
-    "relu6": ("ReLU6", {"color": _DARK, "marker": "o"}),
-    "relu-alpha": ("ReLU-alpha", {"color": _THIRD, "marker": "^"}),
+    "relu1": ("ReLU1", {"color": ACCENT, "marker": "s"}),
+    "relu6": ("ReLU6", {"color": DARK, "marker": "o"}),
+    "relu-alpha": ("ReLU-alpha", {"color": THIRD, "marker": "^"}),
 }
 _AUGMENTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "basic": ("flip, crop", {"linestyle": "--", "markerfacecolor": "white"}),
@@ -37,36 +36,39 @@ _AUGMENTATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def loss_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
+@style(10.0)
+def loss_figure(rows: Sequence[Row], path: Path | None = None, *, title: str) -> Figure:
     """Test loss over epochs with and without skip connections (Figure 2).
 
     Args:
         rows: of the target ``fig2``; those that no epoch has been trained of are left out.
-        path: the file to write; its suffix says the format.
+        path: the file to write; its suffix says the format; None writes none.
         title: above the figure.
     """
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.0))
     axes = figure.subplots()
     for row in rows:
         label, look = _SKIPS[_word(row, _SKIPS)]
         _line(axes, row, lambda epoch: epoch["test_cost"], label, look)
     axes.set_ylabel("test loss per image (squared error)")
     _dress(axes)
-    axes.legend(frameon=False)
+    axes.legend()
     figure.suptitle(_with_seeds(title, rows), fontsize=10)
     save(figure, path)
+    return figure
 
 
-def error_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
+@style(10.0)
+def error_figure(rows: Sequence[Row], path: Path | None = None, *, title: str) -> Figure:
     """Test error over epochs by activation and augmentation, one panel per network (Figure 3).
 
     Args:
         rows: of the target ``fig3``; those that no epoch has been trained of are left out.
-        path: the file to write; its suffix says the format.
+        path: the file to write; its suffix says the format; None writes none.
         title: above the figure.
     """
     panels = [name for name in _NETWORKS if any(name in row.entry.words for row in rows)]
-    figure = Figure(figsize=(4.4 * len(panels) + 2.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(4.4 * len(panels) + 2.4, 4.0))
     grid = list(figure.subplots(1, len(panels), sharey=True, squeeze=False).flat)
     drawn: dict[str, Any] = {}
     for axes, network in zip(grid, panels, strict=True):
@@ -84,29 +86,29 @@ def error_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
     grid[0].set_ylabel("test error (%), log scale")
-    figure.legend(
-        drawn.values(), drawn.keys(), loc="outside right center", frameon=False, fontsize=8
-    )
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right center", fontsize=8)
     figure.suptitle(_with_seeds(title, rows), fontsize=10)
     save(figure, path)
+    return figure
 
 
+@style(10.0)
 def weights_figure(
-    bp: Sequence[LayerWeights], ep: Sequence[LayerWeights], path: Path, *, title: str
-) -> None:
+    bp: Sequence[LayerWeights], ep: Sequence[LayerWeights], path: Path | None = None, *, title: str
+) -> Figure:
     """Weights of each edge by backpropagation and by centered EP (Figure 4).
 
     Boxes hold the middle half, whiskers the middle 98 %.
 
     Args:
         bp, ep: of the first seed's network; either may be empty.
-        path: the file to write; its suffix says the format.
+        path: the file to write; its suffix says the format; None writes none.
         title: above the figure.
     """
-    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6))
     axes = figure.subplots()
     ways: tuple[tuple[str, Sequence[LayerWeights], float, dict[str, Any]], ...] = (
-        ("backpropagation", bp, -0.19, {"facecolor": _LIGHT, "hatch": "////"}),
+        ("backpropagation", bp, -0.19, {"facecolor": LIGHT, "hatch": "////"}),
         ("centered EP", ep, 0.19, {"facecolor": "#5b87b0"}),
     )
     handles = []
@@ -124,12 +126,12 @@ def weights_figure(
             showfliers=False,
             manage_ticks=False,
             patch_artist=True,
-            boxprops=look | {"edgecolor": _DARK},
+            boxprops=look | {"edgecolor": DARK},
             medianprops={"color": "black", "linewidth": 1.6},
-            whiskerprops={"color": _DARK},
-            capprops={"color": _DARK},
+            whiskerprops={"color": DARK},
+            capprops={"color": DARK},
         )
-        handles.append(Patch(label=label, **look, edgecolor=_DARK))
+        handles.append(Patch(label=label, **look, edgecolor=DARK))
     named = bp or ep
     axes.set_xticks(
         [layer.edge for layer in named],
@@ -140,12 +142,11 @@ def weights_figure(
     )
     axes.set_xlabel("edge: from layer to layer, kernel; input to output")
     axes.set_ylabel("weight (boxes 25 to 75 %, whiskers 1 to 99 %)")
-    axes.grid(alpha=0.3, axis="y")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(handles=handles, frameon=False)
+    axes.grid(visible=False, axis="x")
+    axes.legend(handles=handles)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
+    return figure
 
 
 def _word(row: Row, known: dict[str, Any]) -> str:
@@ -185,8 +186,7 @@ def _line(
 def _dress(axes: Axes) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(alpha=0.3, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(which="both")
 
 
 def _with_seeds(title: str, rows: Sequence[Row]) -> str:

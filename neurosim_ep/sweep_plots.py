@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from neurosim_ep.plots import save
+from neurosim_ep.plots import INK, line_look, save, style
 
 if TYPE_CHECKING:
     from neurosim_ep.experiments.sweeps.axes import Axis
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 LOGARITHMIC_SPAN = 30.0
 """Positive values that span more than this factor get a logarithmic axis."""
 
-_COLOURS = ("#1f4e79", "#e08a1e", "#2a9d8f", "#b23a48", "#6b5b95", "#7f7f7f")
-# Lines stay apart in grey by dashes and markers.
-_DASHES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "*", "<", ">", "h")
 _REFERENCE_DASHES = ((0, (6, 2)), (0, (2, 2)), (0, (8, 2, 2, 2)))
-_INK = "#333333"
 _MOST_COLUMNS = 3
 _ONLY_LINE, _FAILED = "mean", "_failed"
 _MOST_TICKS, _MOST_CHARACTERS = 12, 45
@@ -115,16 +110,19 @@ class _Scale:
         axes.set_xlabel(name)
 
 
+@style(10.0)
 def sweep_figure(
-    result: SweepResult, path: Path, references: Mapping[str, float] | None = None
-) -> None:
+    result: SweepResult,
+    path: Path | None = None,
+    references: Mapping[str, float] | None = None,
+) -> Figure:
     """Test accuracy after the last epoch, mean and sample standard deviation over the seeds.
 
     Combinations of which a seed failed are marked at the bottom; their mean is that of the others.
 
     Args:
         result: of the sweep.
-        path: the file to write, a PNG or whatever its suffix says.
+        path: the file to write, a PNG or whatever its suffix says; None writes none.
         references: accuracies in percent by label, as horizontal lines.
     """
     references = references or {}
@@ -137,7 +135,7 @@ def sweep_figure(
     columns = 2 if len(panels) == 4 else min(len(panels), _MOST_COLUMNS)
     rows = math.ceil(len(panels) / columns)
     size = (4.3 if columns > 1 else 5.6) * columns + 2.0, 3.4 * rows + 0.6
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     seeds = len(result.groups[0])
     scale, heights = _Scale(first, len(lines), apart=seeds > 1), list(references.values())
@@ -149,11 +147,8 @@ def sweep_figure(
         for place, (name, percent) in enumerate(references.items()):
             dashes = _REFERENCE_DASHES[place % len(_REFERENCE_DASHES)]
             told = f"{name}, {percent:g} %"
-            panel.axhline(percent, color=_INK, linewidth=1, linestyle=dashes, label=told)
+            panel.axhline(percent, color=INK, linewidth=1, linestyle=dashes, label=told)
         scale.dress(panel, first.name)
-        panel.grid(alpha=0.3)
-        panel.set_axisbelow(True)
-        panel.spines[["top", "right"]].set_visible(False)
         if third:
             panel.set_title(f"{third.name}: {third.labels[number]}", fontsize=10)
         if number % columns == 0:
@@ -165,6 +160,7 @@ def sweep_figure(
     spread = f", mean +- spread of {seeds} seeds" if seeds > 1 else ""
     figure.suptitle(f"{result.name}{spread}", fontsize=11)
     save(figure, path)
+    return figure
 
 
 def _line(
@@ -225,16 +221,12 @@ def _line(
 
 def _look(place: int, axis: Axis | None) -> dict[str, Any]:
     """Colour, dashes and marker of a line; numbers go from dark to light."""
-    colour: Any = _COLOURS[place % len(_COLOURS)]
+    look = line_look(place)
     if axis is not None and axis.numbers is not None and len(axis.steps) > 2:
         ranks = sorted(axis.numbers)
         share = ranks.index(axis.numbers[place]) / (len(ranks) - 1)
-        colour = colormaps["viridis"](0.9 * share)
-    return {
-        "color": colour,
-        "linestyle": _DASHES[place % len(_DASHES)],
-        "marker": _MARKERS[place % len(_MARKERS)],
-    }
+        look["color"] = colormaps["viridis"](0.9 * share)
+    return look
 
 
 def _limits(axes: Axes, heights: Sequence[float]) -> None:
@@ -258,11 +250,11 @@ def _legend(figure: Figure, panels: Sequence[Axes], second: Axis | None) -> None
     named = [label for label in drawn if second is None or label not in second.labels]
     entries += [(drawn[label], label) for label in named if label != _ONLY_LINE]
     if any(line.get_label() == _FAILED for panel in panels for line in panel.get_lines()):
-        mark = Line2D([], [], linestyle="none", marker="x", markeredgewidth=1.8, color=_INK)
+        mark = Line2D([], [], linestyle="none", marker="x", markeredgewidth=1.8, color=INK)
         entries.append((mark, "a seed failed"))
     if entries:
         handles, labels = zip(*entries, strict=True)
-        figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=8)
+        figure.legend(handles, labels, loc="outside right center", fontsize=8)
 
 
 def _blank() -> Line2D:
