@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from neurosim_ep.plots import ACCENT, DARK, save, style
+from neurosim_ep._toml_text import problem
+from neurosim_ep.plots import ACCENT, DARK, INK, canvas, save, style
 
 if TYPE_CHECKING:
     from neurosim_ep.experiments.fidelity.report import FidelityReport
@@ -22,25 +23,31 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "delta": {"color": ACCENT, "linestyle": "--", "marker": "s"},
     "exact": {"color": "#6b7580", "linestyle": ":", "marker": "x"},
 }
+HEADINGS = {
+    "beta": "nudging beta",
+    "free_iterations": "free iterations",
+    "nudged_iterations": "nudged iterations",
+    "adc_bits": "ADC bits",
+    "dac_bits": "DAC bits",
+    "read_noise_scale": "read noise, times the card's",
+}
+"""Axis label of every sweep."""
 _SMALLEST_SPAN = 0.1
 _LOGARITHMIC = ("beta", "free_iterations", "nudged_iterations")
 
 
 @style(10.0)
-def fidelity_figure(
-    report: FidelityReport, path: Path | None, headings: Mapping[str, str]
-) -> Figure:
+def fidelity_figure(report: FidelityReport, path: Path | None = None) -> Figure:
     """Cosines to the linear response as a PNG (or whatever the path's suffix says).
 
     Args:
         report: what was measured.
         path: the file to write; None writes none.
-        headings: axis label of every sweep.
     """
     figure = Figure(figsize=(13.0, 6.6))
     panels = list(figure.subplots(2, 4).flat)
     for axes, sweep in zip(panels, report.sweeps, strict=False):
-        _sweep(axes, sweep, headings[sweep.name])
+        _sweep(axes, sweep, HEADINGS[sweep.name])
     for axes in panels[len(report.sweeps) : -2]:
         axes.set_axis_off()
     _joint(panels[-2], report)
@@ -60,13 +67,42 @@ def fidelity_figure(
     return figure
 
 
-def _sweep(axes: Axes, sweep: Sweep, heading: str) -> None:
+@style()
+def knob_figure(report: FidelityReport, name: str, path: Path | None = None) -> Figure:
+    """Cosines to the linear response over one knob, as wide as a column.
+
+    Args:
+        report: what was measured.
+        name: of a sweep, such as ``beta``.
+        path: the file to write; None writes none.
+
+    Raises:
+        ValueError: if the report has no such sweep.
+    """
+    sweeps = {sweep.name: sweep for sweep in report.sweeps}
+    if name not in sweeps:
+        raise ValueError(problem("name", name, f"one of {', '.join(sweeps)}"))
+    figure = canvas("single", 3.2)
+    axes = figure.subplots()
+    _sweep(axes, sweeps[name], HEADINGS[name], f"own: {HEADINGS[name]} {sweeps[name].own:g}")
+    axes.set_ylabel("cosine to the linear response")
+    chosen = report.recommendation.point.setting
+    place = getattr(chosen, name)
+    if place is not None:
+        label = f"recommended: {HEADINGS[name]} {place:g}, {chosen.reads} reads"
+        axes.axvline(place, color=INK, linewidth=1.0, linestyle=(0, (8, 3)), label=label)
+    figure.legend(loc="outside lower center", ncols=2)
+    save(figure, path)
+    return figure
+
+
+def _sweep(axes: Axes, sweep: Sweep, heading: str, own: str = "_") -> None:
     for reads, points in sweep.chip.items():
         _line(axes, sweep.values, points, reads, f"{reads} reads")
     if sweep.exact:
         _line(axes, sweep.values, sweep.exact, "exact", "exact reads, no arrays")
     if sweep.own is not None:
-        axes.axvline(sweep.own, color="black", linewidth=0.8, linestyle=":")
+        axes.axvline(sweep.own, color="black", linewidth=0.8, linestyle=":", label=own)
     if sweep.name in _LOGARITHMIC:
         axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(list(sweep.values)))

@@ -17,6 +17,7 @@ from neurosim_ep.plots import (
     INK,
     LIGHT,
     THIRD,
+    WIDTHS_INCH,
     bar_look,
     line_look,
     save,
@@ -57,7 +58,7 @@ def label(nonideality: str) -> str:
     return " ".join(word.upper() if word in ("dac", "adc") else word for word in words)
 
 
-@style(10.0)
+@style()
 def accuracy_bars(
     lines: Mapping[str, Accuracies],
     devices: Mapping[str, Mapping[str, Accuracies]],
@@ -78,8 +79,8 @@ def accuracy_bars(
     groups = sorted(devices.values(), key=len, reverse=True)
     kinds = list(dict.fromkeys(kind for bars in groups for kind in bars))
     slanted = len(devices) > 4
-    width = (0.75 if slanted else 1.1) * len(devices) * max(1.0, 0.55 * len(kinds)) + 2.4
-    figure = Figure(figsize=(max(5.0, width), 3.8))
+    width = (0.54 if slanted else 0.8) * len(devices) * max(1.0, 0.55 * len(kinds)) + 1.7
+    figure = Figure(figsize=(max(WIDTHS_INCH["single"], width), 2.7))
     axes = figure.subplots()
     everything = [value for values in lines.values() for value in values]
     chips_named, wide = False, 0.65 if len(kinds) == 1 else 0.8 / len(kinds)
@@ -109,7 +110,7 @@ def accuracy_bars(
     return _finish(figure, axes, path, title)
 
 
-@style(10.0)
+@style()
 def accuracy_over_time(
     ideal: Accuracies,
     devices: Mapping[str, Mapping[float, Accuracies]],
@@ -125,7 +126,7 @@ def accuracy_over_time(
         path: the file to write; None writes none.
         title: above the figure.
     """
-    figure = Figure(figsize=(7.5, 3.8))
+    figure = Figure(figsize=(5.4, 2.7))
     axes = figure.subplots()
     times = sorted({time_s for by_time in devices.values() for time_s in by_time})
     later = [time_s for time_s in times if time_s > 0.0]
@@ -145,8 +146,6 @@ def accuracy_over_time(
             yerr=spreads if any(spreads) else None,
             label=name,
             **line_look(number),
-            markersize=5,
-            capsize=2,
         )
     mean = statistics.mean(ideal)
     axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (6, 2)), label=f"ideal, {mean:.2f} %")
@@ -158,7 +157,7 @@ def accuracy_over_time(
     return _finish(figure, axes, path, title)
 
 
-@style(10.0)
+@style()
 def waterfall(
     ideal: float,
     analog: Accuracies,
@@ -180,7 +179,7 @@ def waterfall(
         path: the file to write; None writes none.
         title: above the figure.
     """
-    figure = Figure(figsize=(max(6.0, 0.95 * len(steps) + 3.5), 4.2))
+    figure = Figure(figsize=(max(4.3, 0.68 * len(steps) + 2.5), 3.0))
     axes = figure.subplots()
     names = ["ideal", *(label(name) for name, _ in steps), "analog"]
     levels = [ideal]
@@ -209,7 +208,7 @@ def waterfall(
             list(where.values()),
             linestyle="none",
             marker=marker,
-            markersize=6,
+            markersize=5,
             color=ACCENT,
             markeredgecolor=INK,
             markerfacecolor=ACCENT if filled else "white",
@@ -227,12 +226,12 @@ def _chips(
     if len(values) < 2:
         return
     axes.errorbar(
-        where, statistics.mean(values), yerr=_deviation(values), color=INK, capsize=3, linewidth=1
+        where, statistics.mean(values), yerr=_deviation(values), color=INK, capsize=2, linewidth=1
     )
     step = width / len(values)
     places = [where + (n - 0.5 * (len(values) - 1)) * step for n in range(len(values))]
     axes.plot(
-        places, values, linestyle="none", marker="o", markersize=3, color="white",
+        places, values, linestyle="none", marker="o", markersize=2.5, color="white",
         markeredgecolor=INK, markeredgewidth=0.7, label="each chip" if named else "_",
     )  # fmt: skip
 
@@ -240,7 +239,7 @@ def _chips(
 def _above(axes: Axes, place: float, text: str) -> None:
     """A number in the row above the bars."""
     at = axes.get_xaxis_transform()
-    axes.text(place, 1.01, text, transform=at, ha="center", va="bottom", fontsize=8)
+    axes.text(place, 1.01, text, transform=at, ha="center", va="bottom", fontsize="small")
 
 
 def _name_bars(axes: Axes, names: Sequence[str], *, slanted: bool) -> None:
@@ -269,7 +268,7 @@ def _accuracy_axis(axes: Axes, values: Accuracies, *, from_bars: bool = False) -
 
 def _finish(figure: Figure, axes: Axes, path: Path | None, title: str) -> Figure:
     axes.grid(visible=False, axis="x")
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    figure.suptitle(title, fontsize=11)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.suptitle(title)
     save(figure, path)
     return figure

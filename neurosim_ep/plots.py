@@ -5,7 +5,7 @@ Nothing is applied on import or for good: `style` holds inside a ``with`` block 
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def canvas(width: Literal["single", "double"] = "single", height_inch: float = 2
     return Figure(figsize=(WIDTHS_INCH[width], height_inch))
 
 
-def save(figure: Figure, path: Path | None, *, dpi: int = 150) -> None:
+def save(figure: Figure, path: Path | None, *, dpi: int = 200) -> None:
     """Write a figure beside its place and rename it there; the same figure gives the same bytes.
 
     Args:
@@ -235,6 +235,40 @@ def learning_curve(
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     accuracy.legend()
+    figure.suptitle(title)
+    save(figure, path)
+    return figure
+
+
+@style()
+def learning_curves(
+    histories: Mapping[str, Sequence[Sequence[dict[str, Any]]]],
+    path: Path | None = None,
+    *,
+    title: str = "",
+) -> Figure:
+    """Test accuracy over the epochs of several ways of learning, as wide as a column.
+
+    Args:
+        histories: by label, the rows of ``metrics.csv`` of one run per seed; drawn are their mean
+            and, of several, the range, as far as all of them came.
+        path: the file to write; None writes none.
+        title: above the figure.
+    """
+    figure = canvas("single", 2.5)
+    axes = figure.subplots()
+    for number, (label, runs) in enumerate(histories.items()):
+        look, epochs = line_look(number), [row["epoch"] for row in min(runs, key=len)]
+        values = [
+            [run[place]["test_accuracy_percent"] for run in runs] for place in range(len(epochs))
+        ]
+        axes.plot(epochs, [sum(at) / len(at) for at in values], label=label, **look)
+        if len(runs) > 1:
+            low, high = [min(at) for at in values], [max(at) for at in values]
+            axes.fill_between(epochs, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend()
     figure.suptitle(title)
     save(figure, path)
     return figure

@@ -14,6 +14,7 @@ from neurosim_ep.devices import load_device_card
 from neurosim_ep.experiments.build import build_method, device_of
 from neurosim_ep.experiments.evaluating import load_run
 from neurosim_ep.experiments.fidelity.report import FidelityReport, fidelity_report
+from neurosim_ep.experiments.fidelity.settings import Grid
 from neurosim_ep.experiments.images import load_images, training_splits
 from neurosim_ep.learning import EquilibriumPropagation
 
@@ -26,6 +27,7 @@ def fidelity_of(
     images: int = 32,
     seed: int = 0,
     quick: bool = False,
+    grid: Grid | None = None,
     hardware: int | None = None,
     repeats: int | None = None,
     overrides: Sequence[str] = (),
@@ -38,7 +40,7 @@ def fidelity_of(
         recipe_or_run: name or path of an EP recipe, or a run folder.
         device, array: names or paths of cards.
         images: training images that are measured; as many others calibrate.
-        seed, quick, hardware, repeats, progress: see `fidelity_report`.
+        seed, quick, grid, hardware, repeats, progress: see `fidelity_report`.
         overrides: of a recipe's fields.
         data_dir: folder with the data sets; see `neurosim_ep.data.load`.
 
@@ -77,6 +79,7 @@ def fidelity_of(
         hardware=hardware,
         repeats=repeats,
         quick=quick,
+        grid=grid,
         title=recipe.name,
         progress=progress,
     )

@@ -15,17 +15,9 @@ from neurosim_ep.experiments.fidelity.gradients import Fidelity, Response, gradi
 from neurosim_ep.experiments.fidelity.report import FidelityReport
 from neurosim_ep.experiments.fidelity.settings import DECISIVE, READS, Point, Sweep
 from neurosim_ep.experiments.run_folder import describe_environment
-from neurosim_ep.fidelity_plots import fidelity_figure
+from neurosim_ep.fidelity_plots import HEADINGS, fidelity_figure
 from neurosim_ep.learning import write_text
 
-HEADINGS = {
-    "beta": "nudging beta",
-    "free_iterations": "free iterations",
-    "nudged_iterations": "nudged iterations",
-    "adc_bits": "ADC bits",
-    "dac_bits": "DAC bits",
-    "read_noise_scale": "read noise, times the card's",
-}
 _CAPTION = (
     "cosine to the linear response of the weights as programmed: worst layer, all weights; "
     "(i) worst layer, to the response of the intended weights"
@@ -51,7 +43,7 @@ def save_report(report: FidelityReport, folder: Path) -> None:
     write_text(folder / "fidelity.csv", text.getvalue())
     record = json.dumps(report_record(report), indent=1, allow_nan=False)
     write_text(folder / "fidelity.json", record + "\n")
-    fidelity_figure(report, folder / "fidelity.png", HEADINGS)
+    fidelity_figure(report, folder / "fidelity.png")
 
 
 def report_rows(report: FidelityReport) -> Iterator[dict[str, Any]]:

@@ -84,6 +84,7 @@ def fidelity_report(
     hardware: int | None = None,
     repeats: int | None = None,
     quick: bool = False,
+    grid: Grid | None = None,
     title: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> FidelityReport:
@@ -106,6 +107,7 @@ def fidelity_report(
         hardware: pieces of hardware; 2 by default, 1 with ``quick``.
         repeats: gradients on each; 2 by default, 1 with ``quick``, and 1 where no read is noisy.
         quick: fewer values, for convolutional networks.
+        grid: the values that are tried; by default `Grid`, with ``quick`` `QUICK`.
         title: of the network, for the records.
         progress: told what is measured.
 
@@ -137,7 +139,7 @@ def fidelity_report(
         repeats,
         progress or (lambda _: None),
     )
-    grid = QUICK if quick else Grid()
+    grid = grid or (QUICK if quick else Grid())
     sweeps = tuple(bench.sweep(name, values, own) for name, values, own in _plan(grid, bench))
     joint = tuple(map(bench.on_chip, joint_settings(grid, bench.own)))
     terms = len(estimator.terms(torch.Generator().manual_seed(0)))

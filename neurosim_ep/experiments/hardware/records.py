@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from neurosim_ep.devices import DeviceCard
 from neurosim_ep.experiments.hardware.analog import DAY_S
 from neurosim_ep.experiments.hardware.attribution import Attribution, attribution_rows, spread
@@ -108,7 +110,8 @@ def _write_attributions(
     for attribution in found:
         name = f"{kind}{attribution.device}"
         _write_csv(folder / f"attribution-{name}.csv", attribution_rows(attribution))
-        _plot_waterfall(comparison, attribution, folder / f"waterfall-{name}.png")
+        title = f"{comparison.recipe.name}, {attribution.title}"
+        waterfall_figure(attribution, folder / f"waterfall-{name}.png", title)
 
 
 def _chip_row(chip: ChipRun) -> dict[str, Any]:
@@ -196,16 +199,23 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def _plot_waterfall(comparison: HardwareComparison, attribution: Attribution, path: Path) -> None:
+def waterfall_figure(attribution: Attribution, path: Path | None = None, title: str = "") -> Figure:
+    """`neurosim_ep.hardware_plots.waterfall` of an attribution.
+
+    Args:
+        attribution: of `attribute` or of a comparison.
+        path: the file to write; None writes none.
+        title: above the figure; what was measured when by default.
+    """
     steps = attribution.steps
     if steps[0][1] == 0.0 and len(steps) > 1:
         steps = steps[1:]  # a mapping that clips nothing is no news
-    waterfall(
+    return waterfall(
         Level.of(attribution.ideal).mean,
         attribution.analog,
         steps,
         {share.name: Level.of(share.alone).mean for share in attribution.shares},
         {share.name: Level.of(share.off).mean for share in attribution.shares},
         path,
-        title=f"{comparison.recipe.name}, {attribution.title}",
+        title=title or attribution.title,
     )
