@@ -21,7 +21,7 @@ from neurosim_ep.devices.curves import (
     read_noise_curve,
 )
 from neurosim_ep.devices.fitting import PulseFit
-from neurosim_ep.plots import ACCENT, DARK, GREY, save, style
+from neurosim_ep.plots import ACCENT, DARK, GREY, WIDTHS_INCH, save, style
 
 TERM_STYLES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1)))
 HISTOGRAM_BINS = 160
@@ -34,7 +34,7 @@ IDEAL = {
 }
 
 
-@style(10.0)
+@style()
 def device_curves(card: DeviceCard, path: Path | None = None, *, seed: int = 0) -> Figure:
     """Pulses, levels, drift and read noise of a card, as a PNG or whatever the suffix says.
 
@@ -43,7 +43,7 @@ def device_curves(card: DeviceCard, path: Path | None = None, *, seed: int = 0) 
         path: the file to write; None writes none.
         seed: of the devices that are drawn.
     """
-    figure = Figure(figsize=(9.6, 6.6))
+    figure = Figure(figsize=(WIDTHS_INCH["double"], 5.0))
     (pulses, levels), (drift, reads) = figure.subplots(2, 2)
     unit = _Unit(card.window.g_max_siemens)
     _draw_pulses(pulses, pulse_curve(card, seed), unit)
@@ -55,7 +55,7 @@ def device_curves(card: DeviceCard, path: Path | None = None, *, seed: int = 0) 
     return figure
 
 
-@style(10.0)
+@style()
 def fit_curves(fit: PulseFit, path: Path | None = None) -> Figure:
     """Measured trains against the fitted curves, and measured steps against the mean step.
 
@@ -63,7 +63,7 @@ def fit_curves(fit: PulseFit, path: Path | None = None) -> Figure:
         fit: of `fit_pulse_response`.
         path: the file to write; None writes none.
     """
-    figure = Figure(figsize=(9.6, 4.2))
+    figure = Figure(figsize=(WIDTHS_INCH["double"], 3.2))
     curves, steps = figure.subplots(1, 2, width_ratios=(3, 2))
     unit = _Unit(fit.g_max_siemens)
     start = 0
@@ -83,9 +83,7 @@ def fit_curves(fit: PulseFit, path: Path | None = None) -> Figure:
     curves.set_ylabel(f"conductance ({unit.name})")
     more = len(fit.data.trains) - SHOWN_TRAINS
     shown = f"first {SHOWN_TRAINS} of {len(fit.data.trains)} trains, " if more > 0 else ""
-    curves.set_title(
-        f"{shown}predicted from their start alone: R$^2$ = {fit.curve_r_squared:.4f}", fontsize=9
-    )
+    curves.set_title(f"{shown}predicted from their start alone: R$^2$ = {fit.curve_r_squared:.4f}")
     _draw_steps(steps, fit, unit)
     figure.legend(loc="outside lower center", ncols=4)
     figure.suptitle(f"{fit.data.source}: {fit.data.pulses} pulses")
@@ -104,7 +102,7 @@ class _Unit:
 
 def _draw_pulses(axes: Axes, curve: PulseCurve | None, unit: _Unit) -> None:
     both = curve is None or curve.up_pulses < len(curve.mean_siemens) - 1
-    axes.set_title("pulses: up, then down" if both else "pulses: up", fontsize=10)
+    axes.set_title("pulses: up, then down" if both else "pulses: up")
     axes.set_xlabel("pulse")
     axes.set_ylabel(f"conductance ({unit.name})")
     if curve is None:
@@ -115,11 +113,11 @@ def _draw_pulses(axes: Axes, curve: PulseCurve | None, unit: _Unit) -> None:
         axes.plot(unit.scale * device, color=GREY, lw=0.7, label=label)
     axes.plot(unit.scale * curve.mean_siemens.numpy(), color=DARK, lw=1.8, label="mean of all")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.legend(loc="center right", fontsize=8)
+    axes.legend(loc="center right")
 
 
 def _draw_levels(axes: Axes, curve: LevelCurve | None, unit: _Unit) -> None:
-    axes.set_title("levels: targets (dotted) and what is reached", fontsize=10)
+    axes.set_title("levels: targets (dotted) and what is reached")
     axes.set_xlabel(f"conductance ({unit.name})")
     axes.set_ylabel("devices per bin (%)")
     if curve is None:
@@ -136,13 +134,11 @@ def _draw_levels(axes: Axes, curve: LevelCurve | None, unit: _Unit) -> None:
     axes.set_ylim(bottom=0.0)
     small = _Unit(curve.middle_sigma_siemens)
     sigma = f"sigma in the middle, nominal devices: {small.scale * curve.middle_sigma_siemens:.3g}"
-    axes.set_title(
-        f"levels: targets (dotted) and what is reached\n({sigma} {small.name})", fontsize=10
-    )
+    axes.set_title(f"levels: targets (dotted) and what is reached\n({sigma} {small.name})")
 
 
 def _draw_drift(axes: Axes, curve: DriftCurve | None, unit: _Unit) -> None:
-    axes.set_title("drift: mean and 10 to 90 % of the devices", fontsize=10)
+    axes.set_title("drift: mean and 10 to 90 % of the devices")
     axes.set_xlabel("time since programming (s)")
     axes.set_ylabel(f"conductance ({unit.name})")
     if curve is None:
@@ -165,12 +161,12 @@ def _draw_drift(axes: Axes, curve: DriftCurve | None, unit: _Unit) -> None:
             xytext=(2, -2),
             textcoords="offset points",
             va="top",
-            fontsize=7,
+            fontsize=6,
         )
 
 
 def _draw_reads(axes: Axes, curve: ReadNoiseCurve | None, unit: _Unit) -> None:
-    axes.set_title("read noise", fontsize=10)
+    axes.set_title("read noise")
     axes.set_xlabel(f"conductance ({unit.name})")
     if curve is None:
         axes.set_ylabel(f"sigma ({unit.name})")
@@ -178,8 +174,7 @@ def _draw_reads(axes: Axes, curve: ReadNoiseCurve | None, unit: _Unit) -> None:
         return
     small = _Unit(float(curve.total_siemens.max()))
     axes.set_title(
-        f"read noise at {curve.read_voltage_volt:g} V, {curve.time_s:g} s after programming",
-        fontsize=10,
+        f"read noise at {curve.read_voltage_volt:g} V, {curve.time_s:g} s after programming"
     )
     axes.set_ylabel(f"sigma of one read ({small.name})")
     g = unit.scale * curve.conductance_siemens.numpy()
@@ -189,7 +184,7 @@ def _draw_reads(axes: Axes, curve: ReadNoiseCurve | None, unit: _Unit) -> None:
     for (name, sigma), dashes in zip(curve.sigma_siemens.items(), TERM_STYLES, strict=False):
         axes.plot(g, small.scale * sigma.numpy(), color=DARK, ls=dashes, lw=1.5, label=name)
     axes.set_ylim(bottom=0.0)
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 def _draw_steps(axes: Axes, fit: PulseFit, unit: _Unit) -> None:

@@ -16,7 +16,7 @@ _LOOKS: tuple[dict[str, Any], ...] = (
     {"color": ACCENT, "marker": "s", "markerfacecolor": "white"},
     {"color": INK, "marker": "^", "markerfacecolor": "white"},
 )
-_APART = 0.24
+_APART = 0.28
 """Between the dots of one device, in rows."""
 
 
@@ -57,7 +57,8 @@ def accuracy_dots(
     panels[0].set_ylim(len(devices) - 0.4, -0.6)
     panels[0].set_xlim(0.0, 101.5)
     panels[1].set_xlim(from_percent, 100.0 + 0.015 * (100.0 - from_percent))
-    panels[1].set_title(f"the same from {from_percent:g} %")
+    panels[0].set_title("(a) whole range", loc="left")
+    panels[1].set_title(f"(b) from {from_percent:g} %, enlarged", loc="left")
     for axes in panels:
         axes.tick_params(axis="y", length=0)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from neurosim_ep._toml_text import problem
-from neurosim_ep.plots import ACCENT, DARK, INK, canvas, save, style
+from neurosim_ep.plots import ACCENT, DARK, INK, WIDTHS_INCH, save, style
 
 if TYPE_CHECKING:
     from neurosim_ep.experiments.fidelity.report import FidelityReport
@@ -68,30 +69,37 @@ def fidelity_figure(report: FidelityReport, path: Path | None = None) -> Figure:
 
 
 @style()
-def knob_figure(report: FidelityReport, name: str, path: Path | None = None) -> Figure:
-    """Cosines to the linear response over one knob, as wide as a column.
+def knob_figure(
+    reports: Mapping[str, FidelityReport], name: str, path: Path | None = None
+) -> Figure:
+    """Cosines to the linear response over one knob, one panel per report.
 
     Args:
-        report: what was measured.
+        reports: by title.
         name: of a sweep, such as ``beta``.
         path: the file to write; None writes none.
 
     Raises:
-        ValueError: if the report has no such sweep.
+        ValueError: if a report has no such sweep.
     """
-    sweeps = {sweep.name: sweep for sweep in report.sweeps}
-    if name not in sweeps:
-        raise ValueError(problem("name", name, f"one of {', '.join(sweeps)}"))
-    figure = canvas("single", 3.2)
-    axes = figure.subplots()
-    _sweep(axes, sweeps[name], HEADINGS[name], f"own: {HEADINGS[name]} {sweeps[name].own:g}")
-    axes.set_ylabel("cosine to the linear response")
-    chosen = report.recommendation.point.setting
-    place = getattr(chosen, name)
-    if place is not None:
-        label = f"recommended: {HEADINGS[name]} {place:g}, {chosen.reads} reads"
-        axes.axvline(place, color=INK, linewidth=1.0, linestyle=(0, (8, 3)), label=label)
-    figure.legend(loc="outside lower center", ncols=2)
+    figure = Figure(figsize=(WIDTHS_INCH["double"] if len(reports) > 1 else 4.6, 3.3))
+    panels = figure.subplots(1, len(reports), squeeze=False, sharey=True)[0]
+    for axes, (title, report) in zip(panels, reports.items(), strict=True):
+        sweeps = {sweep.name: sweep for sweep in report.sweeps}
+        if name not in sweeps:
+            raise ValueError(problem("name", name, f"one of {', '.join(sweeps)}"))
+        chosen = report.recommendation.point.setting
+        place = getattr(chosen, name)
+        if place is not None:
+            axes.axvline(place, color=INK, linewidth=1.0, linestyle="--", label="recommended")
+            title += f"\n(recommended: {place:g}, {chosen.reads} reads)"
+        _sweep(axes, sweeps[name], HEADINGS[name], "own setting")
+        axes.set_ylabel("cosine to the linear response" if axes is panels[0] else "")
+        axes.set_title(title)
+    # The panels share an axis, which only knows its limits when all of them are drawn.
+    _limits(panels[0], min(axes.dataLim.y0 for axes in panels))
+    lines, labels = panels[0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="outside lower center", ncols=3 if len(panels) > 1 else 2)
     save(figure, path)
     return figure
 
@@ -122,7 +130,8 @@ def _line(
     axes.errorbar(
         [value for value, _ in shown],
         [w[0] for _, w in shown],
-        [w[1] for _, w in shown],
+        # No cosine lies beyond 1, whatever the spread of a few draws says.
+        [[w[1] for _, w in shown], [min(w[1], max(1.0 - w[0], 0.0)) for _, w in shown]],
         markersize=4,
         capsize=2,
         label=f"{label}: worst layer",
@@ -205,5 +214,10 @@ def _finish(axes: Axes, heading: str) -> None:
     """Labels, and limits that neither blow small differences up nor go beyond a cosine."""
     axes.set_xlabel(heading)
     axes.set_ylabel("cosine")
-    low = min(max(axes.get_ylim()[0], -1.05), 1.0 - _SMALLEST_SPAN)
+    _limits(axes, axes.dataLim.y0)
+
+
+def _limits(axes: Axes, lowest: float) -> None:
+    low = max(lowest - 0.03 * (1.0 - lowest), -1.05) if isfinite(lowest) else -1.05
+    low = min(low, 1.0 - _SMALLEST_SPAN)
     axes.set_ylim(low, 1.0 + 0.03 * (1.0 - low))

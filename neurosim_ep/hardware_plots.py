@@ -79,7 +79,7 @@ def accuracy_bars(
     groups = sorted(devices.values(), key=len, reverse=True)
     kinds = list(dict.fromkeys(kind for bars in groups for kind in bars))
     slanted = len(devices) > 4
-    width = (0.54 if slanted else 0.8) * len(devices) * max(1.0, 0.55 * len(kinds)) + 1.7
+    width = (0.54 if slanted else 0.8) * len(devices) * max(1.0, 0.55 * len(kinds)) + 2.2
     figure = Figure(figsize=(max(WIDTHS_INCH["single"], width), 2.7))
     axes = figure.subplots()
     everything = [value for values in lines.values() for value in values]

@@ -83,7 +83,7 @@ def style(font_size_pt: float = FONT_SIZE_PT) -> Iterator[None]:
         "axes.grid": True,
         "axes.axisbelow": True,
         "grid.alpha": 0.3,
-        "axes.prop_cycle": cycler(color=PALETTE, linestyle=DASHES),
+        "axes.prop_cycle": cycler(color=PALETTE),
         "hatch.linewidth": 0.8,
         "errorbar.capsize": 2.0,
         "legend.frameon": False,

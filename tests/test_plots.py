@@ -130,3 +130,24 @@ def test_shared_axes_words_at_ticks_and_empty_panels_need_no_label() -> None:
     right.set_xscale("log")
     with pytest.raises(ValueError, match=r"axes\[1\]\.xlabel"):
         plots.axis_labels(figure)
+
+
+def history(*percents: float) -> list[dict[str, float]]:
+    return [
+        {"epoch": epoch, "test_accuracy_percent": percent}
+        for epoch, percent in enumerate(percents, start=1)
+    ]
+
+
+def test_learning_curves_are_means_as_far_as_all_seeds_came() -> None:
+    runs = [history(10.0, 20.0, 90.0), history(30.0, 40.0)]
+    figure = plots.learning_curves({"exact": [history(50.0, 60.0)], "chip": runs})
+    (axes,) = figure.axes
+    exact, chip = axes.lines
+    assert list(exact.get_ydata()) == [50.0, 60.0]
+    assert list(chip.get_xdata()) == [1, 2]
+    assert list(chip.get_ydata()) == [20.0, 30.0]
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (10.0, 40.0)
+    assert plots.axis_labels(figure) == [("epoch", "test accuracy (%)")]

@@ -13,6 +13,7 @@ from neurosim_ep.data import load
 from neurosim_ep.devices import DeviceCard, load_device_card
 from neurosim_ep.devices.programming import Programming
 from neurosim_ep.experiments import (
+    Attribution,
     Measurement,
     Measurements,
     Trained,
@@ -20,8 +21,10 @@ from neurosim_ep.experiments import (
     attribute,
     attribution_rows,
     load_trained,
+    waterfall_figure,
 )
-from neurosim_ep.experiments.hardware.attribution import trials_of
+from neurosim_ep.experiments.hardware.attribution import Share, trials_of
+from neurosim_ep.plots import axis_labels
 
 DAY_S = 86_400.0
 
@@ -174,3 +177,23 @@ def test_all_trained_networks_count(trained: Trained) -> None:
     )  # fmt: skip
     assert len(found.ideal) == len(found.analog) == len(found.mapped) == 4
     assert found.analog == [90.0 - 6.75, 90.0 - 13.5] * 2
+
+
+def test_the_figure_goes_down_the_steps() -> None:
+    shares = [
+        Share("drift", [80.0, 84.0], [95.0, 97.0], [80.0, 84.0]),
+        Share("read_noise", [97.0, 97.0], [80.0, 84.0], [70.0, 74.0]),
+    ]
+    found = Attribution("pcm", "default", DAY_S, 80, [98.0, 98.0], [98.0, 98.0], shares)
+    figure = waterfall_figure(found)
+    (axes,) = figure.axes
+    heights = [patch.get_height() for patch in axes.patches]
+    # Mapping clips nothing and has no bar: ideal, analog, then both steps.
+    assert heights == pytest.approx([98.0, 72.0, -16.0, -10.0])
+    assert axis_labels(figure)[0][0] == "ideal, drift, read noise, analog"
+    marks = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert marks["this one alone"] == [82.0, 97.0]
+    assert marks["all but this one"] == [96.0, 82.0]
+    assert figure.get_suptitle() == "pcm on array default, 1 day after programming"
+    # Colours of lines come from the figure, their dashes do not from a cycle of lines.
+    assert {line.get_linestyle() for line in axes.lines} <= {"-", "None"}

@@ -28,8 +28,15 @@ from neurosim_ep.experiments.fidelity.records import (
     save_report,
 )
 from neurosim_ep.experiments.fidelity.report import FidelityReport, fidelity_report
-from neurosim_ep.experiments.fidelity.settings import Point, Setting, recommend
+from neurosim_ep.experiments.fidelity.settings import (
+    Grid,
+    Point,
+    Setting,
+    Sweep,
+    recommend,
+)
 from neurosim_ep.experiments.run_folder import RunFolder
+from neurosim_ep.fidelity_plots import knob_figure
 from neurosim_ep.learning import (
     CenteredEP,
     EquilibriumPropagation,
@@ -37,6 +44,7 @@ from neurosim_ep.learning import (
     save_checkpoint,
 )
 from neurosim_ep.models import HopfieldNetwork, SquaredError, mlp
+from neurosim_ep.plots import axis_labels
 
 SMALL = ("widths=[16]", "free_iterations=8", "nudged_iterations=4", "threads=1")
 
@@ -410,3 +418,54 @@ def test_a_file_in_the_place_of_the_folder_is_refused_at_once(invoke, tmp_path: 
     assert done.exit_code == 2
     assert done.stderr == "error: out: 'taken' is not allowed; must be a folder, or a new one\n"
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+# --- a grid of one's own, and the figure of one knob ---------------------------------------------
+
+
+def test_only_what_a_grid_asks_for_is_measured(network: HopfieldNetwork) -> None:
+    grid = Grid((0.1, 0.5), (), (), (), (), (0.1,), ((1.0, 1.0),))
+    told: list[str] = []
+    report = report_of(network, grid=grid, progress=told.append)
+    values = {sweep.name: sweep.values for sweep in report.sweeps}
+    assert values.pop("beta") == (0.1, 0.3, 0.5)
+    assert {value for found in values.values() for value in found} == {1.0, 4, 8}
+    # The joint grid takes the own beta too; by full and by delta reads.
+    assert {point.setting.beta for point in report.joint} == {0.1, 0.3}
+    assert len({point.setting for point in report.joint}) == 4
+    assert sum(line.startswith("beta") for line in told) == 2 * 3
+
+
+def test_a_knob_has_one_panel_per_report_and_loses_nothing(
+    quick_report: FidelityReport, tmp_path: Path
+) -> None:
+    low = replace(quick_report, sweeps=tuple(map(lowered, quick_report.sweeps)))
+    figure = knob_figure({"as it is": quick_report, "worse": low}, "beta", tmp_path / "knob.svg")
+    for axes, report in zip(figure.axes, (quick_report, low), strict=True):
+        sweep = report.sweeps[0]
+        expected = [point.worst() for point in sweep.chip["full"]]
+        drawn = axes.containers[0].lines[0]
+        assert list(drawn.get_ydata()) == expected
+        bottom, top = axes.get_ylim()
+        assert bottom < min(worst for worst in expected if worst is not None)
+        assert top > 1.0
+        chosen = report.recommendation.point.setting
+        assert axes.get_title().endswith(f"{chosen.beta:g}, {chosen.reads} reads)")
+    assert axis_labels(figure) == 2 * [("nudging beta", "cosine to the linear response")]
+    assert (tmp_path / "knob.svg").exists()
+    with pytest.raises(ValueError, match=r'^name: "gamma" is not allowed; must be one of beta, '):
+        knob_figure({"": quick_report}, "gamma")
+
+
+def lowered(sweep: Sweep) -> Sweep:
+    """A sweep whose cosines are lower by 1."""
+
+    def lower(found: Point) -> Point:
+        draws = {
+            name: tuple(replace(d, cosines=tuple(c - 1.0 for c in d.cosines)) for d in drawn)
+            for name, drawn in found.draws.items()
+        }
+        return replace(found, draws=draws)
+
+    chip = {reads: tuple(map(lower, points)) for reads, points in sweep.chip.items()}
+    return replace(sweep, chip=chip)

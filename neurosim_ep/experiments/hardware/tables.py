@@ -166,4 +166,5 @@ def _shown(level: Level) -> str:
 def _number(value: float | None, deviation: float | None = None) -> str:
     if value is None:
         return ""
+    value = round(value, 2) + 0.0  # no negative zero
     return f"{value:.2f}" if deviation is None else f"{value:.2f} +- {deviation:.2f}"
