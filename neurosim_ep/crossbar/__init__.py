@@ -14,6 +14,7 @@ from neurosim_ep.crossbar.nonidealities import (
     present,
     without,
 )
+from neurosim_ep.crossbar.occupancy import EdgeTiles, edge_tiles, tile_lines
 from neurosim_ep.crossbar.row_reads import read_rows
 from neurosim_ep.crossbar.storage import CrossbarStorage
 
@@ -27,14 +28,17 @@ __all__ = [
     "CrossbarMatrix",
     "CrossbarNetwork",
     "CrossbarStorage",
+    "EdgeTiles",
     "MappingReport",
     "cost",
+    "edge_tiles",
     "load_array_card",
     "map_to_crossbar",
     "only",
     "present",
     "read_rows",
     "shipped_array_cards",
+    "tile_lines",
     "wires",
     "without",
 ]

@@ -1,6 +1,5 @@
 """The storage of an edge whose weights sit on arrays."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
@@ -16,10 +15,9 @@ from neurosim_ep.crossbar.noise import NormalSource, add_noise
 from neurosim_ep.crossbar.ports import Port, edge_ports
 from neurosim_ep.crossbar.prepared import Prepared
 from neurosim_ep.crossbar.reading import tile_reads
-from neurosim_ep.crossbar.tiles import cut
+from neurosim_ep.crossbar.tiles import edge_tiling
 from neurosim_ep.devices import DeviceCard, Programmed
 from neurosim_ep.models import (
-    Convolution,
     Geometry,
     NoiseSum,
     WeightStorage,
@@ -62,10 +60,7 @@ class CrossbarStorage(WeightStorage):
     ) -> None:
         super().__init__(geometry)
         assert geometry.weight_shape is not None
-        rows, columns = geometry.fan_in, math.prod(geometry.weight_shape) // geometry.fan_in
-        per_channel = geometry.kernel**2 if isinstance(geometry, Convolution) else 1
-        layout = array.layout
-        tiling = cut(rows, columns, layout.rows, layout.columns, per_channel)
+        tiling = edge_tiling(geometry, array.layout)
         weight = torch.empty(
             geometry.weight_shape, dtype=dtype, device=where, memory_format=geometry.memory_format
         )
@@ -82,7 +77,7 @@ class CrossbarStorage(WeightStorage):
         self.ports.to(where, dtype)
         # In a list: the network registers it.
         self._bias_row: list[BiasRow] = []
-        self._by_column = layout.scale == "column"
+        self._by_column = array.layout.scale == "column"
         self._prepared = Prepared(self.matrix, self.reads, array.drive.read_voltage_volt)
 
     # --- Programming and time ------------------------------------------------------------------

@@ -1,6 +1,10 @@
 """How a weight matrix is cut into arrays."""
 
+import math
 from dataclasses import dataclass
+
+from neurosim_ep.crossbar.card import Layout
+from neurosim_ep.models import Convolution, Geometry
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,22 @@ def cut(
         _even(channels, array_rows // rows_per_channel) * rows_per_channel,
         _even(columns, array_columns),
     )
+
+
+def edge_tiling(geometry: Geometry, layout: Layout) -> Tiling:
+    """How an edge's matrix (fan-in, outputs) is cut into arrays of a card's size.
+
+    Args:
+        geometry: of an edge with weights.
+        layout: of the array card.
+
+    Raises:
+        ValueError: as `cut`.
+    """
+    assert geometry.weight_shape is not None
+    rows, columns = geometry.fan_in, math.prod(geometry.weight_shape) // geometry.fan_in
+    per_channel = geometry.kernel**2 if isinstance(geometry, Convolution) else 1
+    return cut(rows, columns, layout.rows, layout.columns, per_channel)
 
 
 def _even(total: int, most: int) -> int:

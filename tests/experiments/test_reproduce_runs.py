@@ -144,6 +144,11 @@ def test_without_a_budget_left_rows_show_a_dash_and_no_number(tmp_path: Path) ->
         for row in csv.DictReader(file):
             assert row["status"] == "not started"
             assert not row["last_percent"] + row["difference_points"]
+    record = json.loads((tmp_path / "full-faithful" / f"{TARGET}.json").read_text())
+    assert list(found.rows) == record["rows"]
+    shown = [(row["row"], row["paper_percent"], row["best_by_test_percent"]) for row in found.rows]
+    papers = {"cifar10/hopfield-resnet13/bp": 93.78, "cifar10/hopfield-resnet13/ep": 93.92}
+    assert shown == [(row, percent, None) for row, percent in papers.items()]
 
 
 def test_another_recipe_in_the_same_folder_is_refused(whole: Path) -> None:

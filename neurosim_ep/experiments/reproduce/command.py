@@ -41,6 +41,7 @@ class Reproduction:
 
     Attributes:
         tables: to print.
+        rows: the same and more as plain numbers, as in ``TARGET.json``.
         notes: what must be said beside them, one line each.
         folder: of the record, the figure and, below, the run folders.
         files: written in it.
@@ -48,6 +49,7 @@ class Reproduction:
     """
 
     tables: tuple[Table, ...]
+    rows: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
     folder: Path
     files: tuple[Path, ...]
@@ -176,7 +178,7 @@ def _accuracies(call: _Call, calls: list[dict[str, Any]], rows: Sequence[Row]) -
     write_json(call.path(".json"), call.record(calls, rows=listed, notes=notes, **more))
     files = (call.path(".json"), call.path(".csv"), *(pictures if drawn else ()))
     failed = all(o.status == "failed" for row in rows for o in row.outcomes)
-    return Reproduction(tuple(tables), tuple(notes), call.folder, files, failed)
+    return Reproduction(tuple(tables), tuple(listed), tuple(notes), call.folder, files, failed)
 
 
 def _memory(
@@ -190,15 +192,14 @@ def _memory(
         console.print(f"{planned.entry.key}: measuring in a fresh process", highlight=False)
         found.append(memory.measure_memory(planned))
     notes = memory.memory_notes(found, call.scale, call.overrides)
-    record = call.record(
-        [*calls, _described(call, {})], rows=[memory.plain(one) for one in found], notes=notes
-    )
+    listed = [memory.plain(one) for one in found]
+    record = call.record([*calls, _described(call, {})], rows=listed, notes=notes)
     write_json(call.path(".json"), record)
-    write_csv(call.path(".csv"), [memory.plain(one) for one in found])
+    write_csv(call.path(".csv"), listed)
     files = (call.path(".json"), call.path(".csv"))
     table = memory.memory_table(found, call.scale, call.schedule)
     failed = all(one.message for one in found)
-    return Reproduction((table,), tuple(notes), call.folder, files, failed)
+    return Reproduction((table,), tuple(listed), tuple(notes), call.folder, files, failed)
 
 
 def _first_weights(row: Row) -> list[weights.LayerWeights]:
