@@ -13,7 +13,7 @@ from torch import Tensor
 
 from neurosim_ep.exchange.spice.array_netlist import SENSE
 
-_PRINTED = re.compile(r"^([^\s\[]+)(?:\[\d+\])? = (\S+)$")
+_PRINTED = re.compile(r"^([^\s\[]+)(?:\[\w+\])? = (\S+)$")
 _FAILURE = re.compile(r"error|aborted|fatal|singular|not available", re.IGNORECASE)
 
 
