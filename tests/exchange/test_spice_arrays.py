@@ -144,7 +144,7 @@ def test_names_that_an_engineer_recognises() -> None:
     device = next(line for line in lines if line.startswith("Rd0_1 w0_1 b0_1 "))
     assert float(device.split()[-1]) == 1 / 2e-5
     assert not any(line.startswith("Rd1_0") for line in lines)
-    assert "1 of 0 S left out" in lines[6]
+    assert "; 1 of 0 S left out" in lines[6]
     ideal = array_netlist(g).splitlines()
     assert any(line.startswith("Rd1_1 left1 bottom1 ") for line in ideal)
     assert not any(re.match(r"R(w|b|left|bottom)\d", line) for line in ideal)

@@ -129,24 +129,30 @@ def _header(
     forward = direction == "forward"
     driven, sensed = ("row", "column") if forward else ("column", "row")
     drive_end, sense_end = ("left", "bottom") if forward else ("bottom", "left")
-    at = resistances
-    missing = int((conductance == 0).sum())
+    at, off = resistances, int((conductance == 0).sum())
+    segments = (
+        ("RwI_J", "segments of word line I", at.word_line_ohm),
+        ("RbI_J", "segments of bit line J", at.bit_line_ohm),
+        ("RleftI", "at the left end of row I", at.left_ohm),
+        ("RbottomJ", "at the bottom end of column J", at.bottom_ohm),
+    )
+    names = {
+        f"{DRIVE}K": f"voltage source of {driven} K",
+        f"i({SENSE}K)": f"current that leaves {sensed} K: what the read gives",
+        "RdI_J": "device in row I, column J (1/conductance)"
+        + (f"; {off} of 0 S left out" * (off > 0)),
+        **{name: f"{ohm:g} ohm, {what}" for name, what, ohm in segments if ohm > 0.0},
+    }
+    if at.word_line_ohm > 0.0 or at.bit_line_ohm > 0.0:
+        names["wI_J, bI_J"] = "nodes of word and bit line at device I, J; row 0 is at the top"
     return comment(
         " ".join(title.split()),
         f"{rows} x {columns} devices, {direction} read: {driven}s driven at the {drive_end} ends,",
         f"{sensed}s held at 0 V at the {sense_end} ends.  Volt, ampere, ohm.",
         "",
-        f"  {DRIVE}K        voltage source of {driven} K",
-        f"  i({SENSE}K)     current that leaves {sensed} K: what the read gives",
-        "  RdI_J          device in row I, column J (1/conductance"
-        + (f"; {missing} of 0 S left out)" if missing else ")"),
-        f"  RwI_J, RbI_J   segments of word line I ({at.word_line_ohm:g} ohm) and bit line J "
-        f"({at.bit_line_ohm:g} ohm)",
-        f"  RleftI         {at.left_ohm:g} ohm at the left end of row I",
-        f"  RbottomJ       {at.bottom_ohm:g} ohm at the bottom end of column J",
-        "  wI_J, bI_J     nodes of the word and the bit line at device I, J; row 0 is at the top",
+        *(f"  {name:<14} {what}" for name, what in names.items()),
         "",
         *((f"{reads} reads one after another; v(read) counts them from 0.",) if reads > 1 else ()),
-        "Resistances of 0 ohm join their nodes.  Run: ngspice -b FILE",
+        "Where there is no resistance, nodes are joined.  Run: ngspice -b FILE",
         "",
     )
