@@ -4,6 +4,8 @@ import math
 import re
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -232,6 +234,19 @@ def test_the_netlist_can_be_read() -> None:
     assert any("e1_minus_r1_c0_t_d0_0 " in line for line in lines)
     devices = [line for line in lines if re.match(r"Re\d_\w+_[ft]_d\d+_\d+ ", line)]
     assert len(devices) == 2 * (4 * 6 + 2 * 6 * 3)
+
+
+@needs_ngspice
+def test_the_examples_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "spice.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(compile(block, "spice.md", "exec"), names)
+    assert names["currents"].shape == (1, 3)
+    assert len(names["paths"]) == 8
+    assert names["paths"][0].is_file()
+    assert difference(names["nudged"], names["free"]) > 1e-4
 
 
 @pytest.mark.parametrize(
