@@ -270,7 +270,9 @@ def test_small_devices_beside_large_ones_are_exact() -> None:
 def test_by_hand_at_the_command_line(tmp_path: Path) -> None:
     """What an engineer does: ngspice -b FILE, and read."""
     path = tmp_path / "array.cir"
-    path.write_text(array_netlist(torch.tensor([[1e-5], [3e-5]], dtype=torch.float64)))
+    g = torch.tensor([[1e-5], [3e-5]], dtype=torch.float64)
+    path.write_text(array_netlist(g, title="an error of the title is none"))
+    assert sensed_currents(run_ngspice(path.read_text())).item() == pytest.approx(4e-5, rel=1e-12)
     done = subprocess.run(
         ["ngspice", "-b", str(path)], capture_output=True, text=True, timeout=60, check=True
     )

@@ -219,6 +219,30 @@ def test_a_membrane_charges_through_its_resistor() -> None:
         assert output == pytest.approx(0.7 * (1.0 - math.exp(-constants)), rel=1e-3)
 
 
+@needs_ngspice
+def test_the_slowest_mode_of_the_circuit_and_of_the_program() -> None:
+    """With one hidden unit between its bounds: sigma^2 per iteration, exp(sigma - 1) per RC."""
+    network, image = mlp((4,), 3, (1,), alpha=1.0, gains=[0.5, 1.5]).double(), images(1)[0]
+    into, out = (weight.detach() for weight in network.weights)
+    sigma = torch.linalg.vector_norm(out).item()
+    with torch.no_grad():
+        network.biases[0].copy_(0.5 * (1.0 - sigma**2) - image @ into)
+        network.biases[1].zero_()
+    end = settle(network, image.unsqueeze(0), iterations=5000, tolerance=1e-15)
+    assert end[1].item() == pytest.approx(0.5, rel=1e-12)
+    assert 0.5 < sigma < 1.0
+
+    def far(states: Sequence[Tensor]) -> float:
+        return (states[1] - end[1]).abs().item()
+
+    iterated = [far(settle(network, image.unsqueeze(0), iterations=n)) for n in (5, 8)]
+    assert iterated[1] / iterated[0] == pytest.approx(sigma**6, rel=1e-6)
+    settling = [
+        far(circuit_states(network, image, circuit=Circuit(time_constants=t))) for t in (8.0, 12.0)
+    ]
+    assert settling[1] / settling[0] == pytest.approx(math.exp(4.0 * (sigma - 1.0)), rel=0.02)
+
+
 def test_the_netlist_can_be_read() -> None:
     chip = chip_of(small())
     text = network_netlist(chip, images(1)[0], beta=0.5, target=TARGET)

@@ -48,7 +48,7 @@ def circuit_states(
     printed = run_ngspice(netlist, timeout_s=timeout_s)
     ends = []
     for point in (0, -1):
-        states = [image.double().unsqueeze(0)]
+        states = [image.double().cpu().unsqueeze(0)]
         for layer, names in state_names(chip).items():
             values = torch.stack([printed[f"v({name})"][point] for name in names])
             states.append(values.view(1, *chip.layers[layer].shape) / volt_per_state(chip))

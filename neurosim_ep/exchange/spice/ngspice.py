@@ -78,7 +78,7 @@ def _printed(output: str, errors: str, return_code: int) -> dict[str, Tensor]:
     for line in (errors + "\n" + output).splitlines():
         match = _PRINTED.match(line.strip())
         if match is None:
-            if _FAILURE.search(line):
+            if _FAILURE.search(line) and not line.startswith("Circuit: "):  # the title
                 raise ValueError(f"ngspice: {line.strip()}")
             continue
         value = _float(match[2])
