@@ -62,8 +62,8 @@ def transfer_matrix(
         "driver_ohm": driver_ohm,
         "sense_ohm": sense_ohm,
     }
-    _check_resistances(resistances)
-    _check_conductance(conductance)
+    check_resistances(resistances)
+    check_conductance(conductance)
     if method not in ("blocks", "sparse"):
         raise ValueError(f"method: {method!r} is not allowed; must be 'blocks' or 'sparse'")
     if conductance.numel() == 0 or not any(resistances.values()):
@@ -112,7 +112,7 @@ def transposed_transfer_matrix(
     Raises:
         ValueError: as `transfer_matrix`.
     """
-    _check_resistances({"bottom_driver_ohm": bottom_driver_ohm, "left_sense_ohm": left_sense_ohm})
+    check_resistances({"bottom_driver_ohm": bottom_driver_ohm, "left_sense_ohm": left_sense_ohm})
     return transfer_matrix(
         conductance,
         word_line_ohm,
@@ -122,13 +122,23 @@ def transposed_transfer_matrix(
     )
 
 
-def _check_resistances(resistances: dict[str, float]) -> None:
+def check_resistances(resistances: dict[str, float]) -> None:
+    """Refuse resistances by name that are negative or not finite.
+
+    Raises:
+        ValueError: one line with the first one's name.
+    """
     for name, value in resistances.items():
         if not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{name}: {value} is not allowed; must be finite and at least 0")
 
 
-def _check_conductance(conductance: Tensor) -> None:
+def check_conductance(conductance: Tensor) -> None:
+    """Refuse conductances that are not real, finite, at least 0 and at least a matrix.
+
+    Raises:
+        ValueError: one line.
+    """
     if not conductance.is_floating_point():
         raise ValueError(f"conductance: {conductance.dtype} is not allowed; must be floating")
     if conductance.ndim < 2:
