@@ -13,9 +13,20 @@ def export(
     out: Annotated[
         Path,
         typer.Argument(
-            help="File to write, which must not be there; its suffix is the format: .h5."
+            help="File or folder to write, which must not be there; the suffixes .h5 and .npz say "
+            "the format."
         ),
     ],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="hdf5 (everything, loads again), numpy (.npz), csv (a folder: conductances per "
+            "tile), neurosim (a folder: weights as NeuroSim reads them), spice (a folder: a "
+            "netlist per array and direction).",
+            show_default="by the suffix",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -48,11 +59,12 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a trained chip into a file that other programs read.
+    """Write a trained chip for other programs.
 
     An exact run is put on the hardware of the cards, its converters calibrated on training images;
     a run on a chip is written with the chip that it trained. A file in HDF5 holds everything
-    (docs/hdf5-format.md): `evaluate` takes it, and exchange.hdf5.load in Python.
+    (docs/hdf5-format.md): `evaluate` takes it, and exchange.hdf5.load in Python. The other formats
+    hold what stands on the arrays (docs/arrays.md, docs/spice.md).
     """
     from neurosim_ep.experiments.exporting import export_run
 
@@ -60,6 +72,7 @@ def export(
         chip = export_run(
             run,
             out,
+            format_name=format_,
             device=device,
             array=array,
             seed=seed,

@@ -22,6 +22,7 @@ NAMES = [str(path.relative_to(DOCS)) for path in PAGES]
 SMALLER = {"epochs=20": "epochs=1"}
 ELSEWHERE = {
     "aihwkit.md": "needs aihwkit: run by hand",
+    "hdf5-format.md": "tests/exchange/test_hdf5_format.py has it",
     "parallel.md": "tests/learning/test_parallel_training.py has it",
     "sweeps.md": "needs polars",
     "cost-model.md": "a fragment, of a network that was trained",

@@ -1,6 +1,6 @@
 """Other programs' files and engines; what is not installed is imported when it is asked for."""
 
-from neurosim_ep.exchange import csv_tiles, hdf5, neurosim_csv, numpy_arrays
+from neurosim_ep.exchange import csv_tiles, hdf5, neurosim_csv, numpy_arrays, spice
 from neurosim_ep.exchange.aihwkit_learning import learning_step
 from neurosim_ep.exchange.aihwkit_storage import AihwkitNetwork, AihwkitStorage, map_to_aihwkit
 from neurosim_ep.exchange.aihwkit_tile import Tile, TrainReport, aihwkit_problem, nominal_window
@@ -35,5 +35,6 @@ __all__ = [
     "numpy_arrays",
     "put_aihwkit_weights",
     "set_chip_arrays",
+    "spice",
     "take_aihwkit_weights",
 ]

@@ -1,13 +1,14 @@
 """Trained chips to files of other programs: a run is mapped, or has a chip of its own."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from neurosim_ep._toml_text import problem
 from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import CrossbarNetwork, load_array_card
 from neurosim_ep.devices import load_device_card
-from neurosim_ep.exchange import hdf5
+from neurosim_ep.exchange import csv_tiles, hdf5, neurosim_csv, numpy_arrays, spice
 from neurosim_ep.experiments.evaluating import load_run
 from neurosim_ep.experiments.hardware.mapped import load_trained
 from neurosim_ep.experiments.hardware.options import time_seconds
@@ -17,14 +18,35 @@ from neurosim_ep.seeds import MAX_SEED
 
 Write = Callable[[CrossbarNetwork, Path, Recipe], None]
 
-FORMATS: Mapping[str, Write] = {".h5": hdf5.save}
-"""What writes a chip, by the suffix of the path; an empty one stands for a folder."""
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file or folder that a chip is written to.
+
+    Attributes:
+        write: what writes it.
+        suffix: of the file; empty for a folder.
+    """
+
+    write: Write
+    suffix: str = ""
+
+
+FORMATS: Mapping[str, Format] = {
+    "hdf5": Format(hdf5.save, ".h5"),
+    "numpy": Format(lambda chip, out, _: numpy_arrays.save(chip, out), ".npz"),
+    "csv": Format(lambda chip, out, _: csv_tiles.save(chip, out)),
+    "neurosim": Format(lambda chip, out, _: neurosim_csv.save(chip, out)),
+    "spice": Format(lambda chip, out, _: _netlists(chip, out)),
+}
+"""What a chip can be exported to, by name."""
 
 
 def export_run(
     folder: Path,
     out: Path,
     *,
+    format_name: str | None = None,
     device: str | None = None,
     array: str | None = None,
     seed: int | None = None,
@@ -39,7 +61,8 @@ def export_run(
 
     Args:
         folder: of a run by equilibrium propagation with at least one finished epoch.
-        out: a path that is free; its suffix says the format (`FORMATS`).
+        out: a path that is free.
+        format_name: of `FORMATS`; None where the suffix of ``out`` says it.
         device, array: names or paths of cards; the array card ``default`` where None.
         seed: of the hardware; 0 where None.
         advance: time that passes before the chip is written, such as ``1d``.
@@ -53,7 +76,7 @@ def export_run(
         ValueError: in one line, if an argument is not allowed, the path is taken, or the run, its
             weights or the data are missing or damaged; nothing is written then.
     """
-    write = _format_of(out)
+    write = _writer(out, format_name)
     if out.exists():
         raise ValueError(f"{out}: there is a file or a folder already; choose another path")
     advance_s = time_seconds("advance", advance)
@@ -97,8 +120,21 @@ def _mapped(
     return trained.chip(*cards, seed=seed)
 
 
-def _format_of(out: Path) -> Write:
-    if out.suffix not in FORMATS:
-        known = ", ".join(suffix or "none, for a folder" for suffix in FORMATS)
-        raise ValueError(problem("OUT: suffix", out.suffix, f"one of {known}"))
-    return FORMATS[out.suffix]
+def _writer(out: Path, name: str | None) -> Write:
+    if name is None:
+        by_suffix = {kind.suffix: kind for kind in FORMATS.values() if kind.suffix}
+        if out.suffix not in by_suffix:
+            folders = ", ".join(name for name, kind in FORMATS.items() if not kind.suffix)
+            allowed = f"{' or '.join(by_suffix)}, or a folder with the format {folders}"
+            raise ValueError(problem("OUT: suffix", out.suffix, allowed))
+        return by_suffix[out.suffix].write
+    if name not in FORMATS:
+        raise ValueError(problem("format", name, f"one of {', '.join(FORMATS)}"))
+    kind = FORMATS[name]
+    if kind.suffix and out.suffix != kind.suffix:
+        raise ValueError(problem("OUT: suffix", out.suffix, f"{kind.suffix} with {name}"))
+    return kind.write
+
+
+def _netlists(chip: CrossbarNetwork, out: Path) -> None:
+    spice.save(chip, out)

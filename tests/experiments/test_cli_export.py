@@ -13,7 +13,7 @@ from neurosim_ep.config import Recipe
 from neurosim_ep.crossbar import load_array_card
 from neurosim_ep.data import load as load_data
 from neurosim_ep.devices import load_device_card
-from neurosim_ep.exchange import hdf5
+from neurosim_ep.exchange import csv_tiles, hdf5, numpy_arrays
 from neurosim_ep.experiments import evaluate_run, load_run, load_trained, run
 from neurosim_ep.learning import evaluate as evaluate_method
 
@@ -49,6 +49,31 @@ def test_a_mapped_run_is_evaluated_from_its_file_bit_for_bit(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.h5", "new"]
 
 
+def test_every_format_holds_the_same_chip(trained_run: Path, invoke: Invoke) -> None:
+    asked = ("--device", "pcm", "--array", "ideal", "--seed", "4")
+    assert invoke("export", str(trained_run), "chip.h5", *asked).exit_code == 0
+    chip = hdf5.load("chip.h5")
+    assert invoke("export", str(trained_run), "chip.npz", *asked).exit_code == 0
+    for name in ("csv", "neurosim", "spice"):
+        done = invoke("export", str(trained_run), name, *asked, "--format", name)
+        assert done.exit_code == 0, done.output
+        assert done.output.rstrip().endswith(f": {name}")
+    standing = chip.storages[0].matrix.devices.conductance
+    found = csv_tiles.load("csv").matrices["edge_0"]
+    assert torch.equal(found.conductance_siemens.float(), standing)
+    arrays = numpy_arrays.load("chip.npz")
+    assert torch.equal(arrays["edge_0.conductance_siemens"], standing)
+    (weight, *_) = sorted(Path("neurosim").glob("weight_edge_0.csv"))
+    shape = chip.storages[0].matrix.forward_matrix.shape
+    rows = [line.split(",") for line in weight.read_text().split()]
+    assert sorted((len(rows), len(rows[0]))) == sorted(shape)
+    netlist = (Path("spice") / "edge_0-plus-r0-c0-forward.cir").read_text()
+    # A device is a resistor: one over its conductance.
+    ohm = {float(line.split()[-1]) for line in netlist.splitlines() if line.startswith("Rd")}
+    first = 1.0 / float(standing[0, 0, 0])
+    assert any(abs(value / first - 1.0) < 1e-12 for value in ohm)
+
+
 @pytest.fixture
 def on_chip_run(small: Callable[..., Recipe], tmp_path: Path, pictures: list[Path]) -> Path:
     folder = tmp_path / "run"
@@ -80,7 +105,15 @@ def test_a_run_on_a_chip_is_exported_as_it_learned(on_chip_run: Path, invoke: In
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("chip.npy2",), 'OUT: suffix: ".npy2" is not allowed; must be one of .h5'),
+        (
+            ("chip.npy2",),
+            'OUT: suffix: ".npy2" is not allowed; must be .h5 or .npz, or a folder wi',
+        ),
+        (
+            ("chip.h5", "--format", "numpy"),
+            "OUT: suffix: \".h5\" is not allowed; must be '.npz' with",
+        ),
+        (("chip", "--format", "tiles"), 'format: "tiles" is not allowed; must be one of hdf5, num'),
         (("chip.h5",), "device: absent is not allowed; must be a device card for a run"),
         (
             ("chip.h5", "--device", "pcn"),
