@@ -67,7 +67,7 @@ def chip_of(network: HopfieldNetwork, **layout: object) -> CrossbarNetwork:
         }
     )
     card = load_array_card("ideal")
-    tables = card.layout.model_copy(update={"rows": 3, "columns": 4} | layout)
+    tables = card.layout.model_copy(update={"rows": 3, "columns": 2} | layout)
     quiet = load_device_card("reram-array-om").model_copy(update={"read_noise": ()})
     card = card.model_copy(update={"layout": tables, "wires": wires})
     return map_to_crossbar(network, quiet, card, seed=5)
