@@ -96,6 +96,24 @@ def _many_layers(file: h5py.File) -> None:
         file["graph"][f"layer_{number}"] = file["graph/layer_3"]
 
 
+def _aliases(file: h5py.File) -> None:
+    """One matrix of zeros under hundreds of names."""
+    file["graph/layer_0"].attrs["shape"], file["graph/layer_1"].attrs["shape"] = [720], [900]
+    for role in ("plus", "minus"):
+        name = f"matrices/edge_0/{role}/conductance_siemens"
+        del file[name]
+        zeros = np.zeros((720, 900), "f4")
+        file.create_dataset(name, data=zeros, compression="gzip", compression_opts=9)
+    for name in ("weight_per_siemens", "tiles"):
+        del file[f"matrices/edge_0/{name}"]
+    file["matrices/edge_0/weight_per_siemens"] = np.ones(900, "f4")
+    for group in ("graph", "matrices"):
+        for number in range(1, 200):
+            file[group].pop(f"edge_{number}", None)
+            file[group][f"edge_{number}"] = file[f"{group}/edge_0"]
+    file["graph"].attrs["edges"] = 200
+
+
 def _link(name: str, link: object) -> Change:
     def change(file: h5py.File) -> None:
         del file[name]
@@ -175,7 +193,8 @@ CASES: list[tuple[Change, str]] = [
     (_attribute("graph/edge_0", "post_layer", 4), "post_layer: 4 is not allowed"),
     (_attribute("graph/edge_0", "geometry", "convolution"), "attribute out_channels is missing"),
     (_attribute("graph/edge_0", "geometry", "identity"), "attribute strength is missing"),
-    (_huge_layers, "devices: 2199023255552 is not allowed; must be at most 268435456"),
+    (_huge_layers, "devices: 2199023255552 is not allowed; must be at most "),
+    (_aliases, "is not allowed; must be at most "),
     (_delete("biases/layer_1"), "biases/layer_1 is missing"),
     (_replace("biases/layer_1", np.full(8, np.inf)), "biases/layer_1 holds values that are not fi"),
     (_delete(G), f"{G} is missing"),

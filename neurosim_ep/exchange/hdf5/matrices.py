@@ -195,7 +195,7 @@ def _check_between(file: Hdf5Reader, place: str, g: Tensor, low: Tensor, high: T
         here = [float(t.expand_as(g).flatten()[first]) for t in (g, low, high)]
         raise file.problem(
             f"{place}: a conductance of {here[0]:g} siemens is not allowed; must be from "
-            f"{max(here[1], 0.0):g} to {here[2]:g}, the window of the card"
+            f"{max(here[1], 0.0):g} to {here[2]:g}, its bounds by the card"
         )
 
 

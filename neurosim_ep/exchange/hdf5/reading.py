@@ -131,6 +131,8 @@ def _card(file: Hdf5Reader, kind: type[C], what: str, shipped: Callable[[], dict
 def _check_sizes(file: Hdf5Reader, graph: Graph, array: ArrayCard) -> None:
     """Whether the file holds a matrix for every edge, and biases; nothing is made before."""
     mapping, devices = array.layout.mapping, 0
+    # One group under many names would be many devices that take no space in the file.
+    most = min(schema.MAX_DEVICES, schema.MOST_DEVICES_PER_BYTE * file.path.stat().st_size)
     for number, (_, _, geometry) in enumerate(graph.edges):
         if geometry.weight_shape is None:
             continue
@@ -139,8 +141,8 @@ def _check_sizes(file: Hdf5Reader, graph: Graph, array: ArrayCard) -> None:
         except ValueError as error:
             raise file.problem(f"graph/edge_{number}: {_line(error)}") from None
         devices += schema.device_count(tiling, mapping)
-        if devices > schema.MAX_DEVICES:
-            raise file.refused("devices", devices, f"at most {schema.MAX_DEVICES} in a file")
+        if devices > most:
+            raise file.refused("devices", devices, f"at most {most} in a file of its size")
         check_matrix(file, f"matrices/edge_{number}", tiling, mapping)
     for number, layer in enumerate(graph.layers[1:], 1):
         file.dataset(f"biases/layer_{number}", (layer.shape[0],), "float")

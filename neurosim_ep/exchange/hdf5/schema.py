@@ -17,6 +17,8 @@ MAX_LAYERS, MAX_EDGES = 1000, 4000
 MAX_UNITS = 1 << 27
 """Units of all layers together."""
 MAX_DEVICES = 1 << 28
+MOST_DEVICES_PER_BYTE = 516
+"""Of a file: gzip makes at most 1032 bytes of one, and a conductance has at least two."""
 MAX_COUNT = 1 << 53
 MAX_ALPHA = 1e6
 MAX_WINDOW = 1 << 16

@@ -52,6 +52,9 @@ def save(chip: CrossbarNetwork, path: Path | str, recipe: Recipe | None = None) 
             problem("chip", type(chip).__name__, "a CrossbarNetwork (map_to_crossbar)")
         )
     dtype, drawn = _precisions(chip)
+    if chip.report.devices > schema.MAX_DEVICES:
+        allowed = f"at most {schema.MAX_DEVICES} in a file"
+        raise ValueError(problem("devices", chip.report.devices, allowed))
     with written_beside(Path(path), sealed=True, libver=VERSION_1_10) as file:
         write_format(file, schema.FORMAT, schema.FORMAT_VERSION, _DESCRIPTION)
         write_chip(file, chip)
