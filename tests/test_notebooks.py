@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +76,30 @@ def test_its_links_lead_somewhere(path: Path) -> None:
     assert any(link.startswith("../neurosim_ep/") for link in links)
     for link in links:
         assert (FOLDER / link.partition("#")[0]).exists(), link
+
+
+def test_a_warning_fails_a_notebook_and_what_is_written_is_tidy(tmp_path: Path) -> None:
+    shutil.copy(FOLDER / "conftest.py", tmp_path)
+    for name, code in (
+        ("quiet", "import sys\nprint(sys.prefix)"),
+        ("warns", "import warnings\nwarnings.warn('deprecated', DeprecationWarning)"),
+    ):
+        cell = nbformat.v4.new_code_cell(code, id="only", metadata={"tags": ["a"]})
+        notebook = nbformat.v4.new_notebook(cells=[cell])
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    settings = ("-c", "/dev/null", "--rootdir", str(tmp_path), "-p", "no:cacheprovider")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", *settings, "--nbmake", "--overwrite", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 1
+    assert re.search(r"FAILED.*warns\.ipynb", ran.stdout)
+    assert "1 failed, 1 passed" in ran.stdout
+    written = nbformat.read(tmp_path / "quiet.ipynb", as_version=4)
+    (only,) = written.cells
+    assert (dict(only.metadata), only.execution_count) == ({}, 1)
+    assert dict(written.metadata.language_info) == {"name": "python"}
+    # The kernel is that of the environment that runs the tests.
+    assert only.outputs[0].text.strip() == sys.prefix
