@@ -111,7 +111,7 @@ def test_a_run_on_a_chip_is_exported_as_it_learned(on_chip_run: Path, invoke: In
         ),
         (
             ("chip.h5", "--format", "numpy"),
-            "OUT: suffix: \".h5\" is not allowed; must be '.npz' with",
+            'OUT: suffix: ".h5" is not allowed; must be .npz with',
         ),
         (("chip", "--format", "tiles"), 'format: "tiles" is not allowed; must be one of hdf5, num'),
         (("chip.h5",), "device: absent is not allowed; must be a device card for a run"),
