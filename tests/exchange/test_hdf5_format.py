@@ -154,16 +154,17 @@ def test_nothing_that_has_not_drifted_is_stored_twice(tmp_path: Path) -> None:
         assert group["transposed_weight"] == group["forward_weight"]
 
 
-def test_large_tiles_are_chunks_and_small_ones_share_them(tmp_path: Path) -> None:
-    chip = map_to_crossbar(mlp((1, 24, 24), 2, (300,)), "ideal", "default")
+def test_large_tiles_are_chunks_and_small_ones_share_them(
+    tmp_path: Path, small_arrays: Arrays
+) -> None:
+    card = small_arrays(rows=150, columns=128)
+    chip = map_to_crossbar(mlp((1, 24, 24), 2, (300,)), "ideal", card)
     save(chip, tmp_path / "chip.h5")
     with h5py.File(tmp_path / "chip.h5") as file:
         group = file["matrices/edge_0"]
-        rows = group["tiles"][0, 1]
-        columns = group["tiles"][0, 3]
-        chunk = group["plus/conductance_siemens"].chunks
-        assert chunk[0] % rows == 0
-        assert chunk[1] % columns == 0 or chunk[1] == 300
+        # Four by three tiles of 144 x 100.
+        assert len(group["tiles"]) == 12
+        assert group["plus/conductance_siemens"].chunks == (144, 200)
 
 
 def test_the_documents_examples(
