@@ -24,6 +24,7 @@ ELSEWHERE = {
     "aihwkit.md": "needs aihwkit: run by hand",
     "parallel.md": "tests/learning/test_parallel_training.py has it",
     "sweeps.md": "needs polars",
+    "hdf5-format.md": "tests/exchange/test_hdf5_format.py runs them on a chip's file",
     "cost-model.md": "a fragment, of a network that was trained",
 }
 
