@@ -21,7 +21,7 @@ NAMES = [str(path.relative_to(DOCS)) for path in PAGES]
 # Fewer epochs: what an example says, sooner.
 SMALLER = {"epochs=20": "epochs=1"}
 ELSEWHERE = {
-    "aihwkit.md": "needs aihwkit: run by hand",
+    "aihwkit.md": "tests/exchange/test_aihwkit_training.py runs it where aihwkit is",
     "parallel.md": "tests/learning/test_parallel_training.py has it",
     "sweeps.md": "needs polars",
     "hdf5-format.md": "tests/exchange/test_hdf5_format.py runs them on a chip's file",
