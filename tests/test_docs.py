@@ -21,10 +21,10 @@ NAMES = [str(path.relative_to(DOCS)) for path in PAGES]
 # Fewer epochs: what an example says, sooner.
 SMALLER = {"epochs=20": "epochs=1"}
 ELSEWHERE = {
-    "aihwkit.md": "needs aihwkit: run by hand",
-    "hdf5-format.md": "tests/exchange/test_hdf5_format.py has it",
+    "aihwkit.md": "tests/exchange/test_aihwkit_training.py runs it where aihwkit is",
     "parallel.md": "tests/learning/test_parallel_training.py has it",
     "sweeps.md": "needs polars",
+    "hdf5-format.md": "tests/exchange/test_hdf5_format.py runs them on a chip's file",
     "cost-model.md": "a fragment, of a network that was trained",
 }
 
