@@ -71,8 +71,8 @@ def train(
 ) -> None:
     """Train a recipe; the run folder keeps recipe, metrics, checkpoints and the learning curve.
 
-    Under torchrun, several processes train it together: torchrun --nproc-per-node 2 -m
-    neurosim_ep train RECIPE.
+    Under torchrun, several processes train it together:
+    torchrun --nproc-per-node 2 -m neurosim_ep train RECIPE.
     """
     from neurosim_ep.config import load_recipe
     from neurosim_ep.experiments import run

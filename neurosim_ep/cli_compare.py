@@ -81,7 +81,7 @@ def compare(
         typer.Option(
             "--on-chip/--no-on-chip",
             help="Let devices learn by themselves as well, beside backpropagation.",
-            show_default="off, or on for a recipe with a table [on_chip]",
+            show_default="off, or on for a recipe with a table on_chip",
         ),
     ] = None,
     rule: Annotated[
@@ -125,11 +125,12 @@ def compare(
 ) -> None:
     """Compare ways to learn, or with --device ideal with analog accuracy.
 
-    Trains a recipe by backpropagation and by EP, and prints both.  With --device, trains it by EP,
-    puts the network on arrays of each device, and prints what that costs, over time and by
-    nonideality; with --on-chip each device also learns by itself, and backpropagation, exact EP,
-    mapped and on-chip accuracies stand in one table and one figure.  The folder keeps numbers,
-    figures and the trained conductances.
+    Trains a recipe by backpropagation and by EP, and prints both.  With
+    --device, trains it by EP, puts the network on arrays of each device, and
+    prints what that costs, over time and by nonideality; with --on-chip each
+    device also learns by itself, and backpropagation, exact EP, mapped and
+    on-chip accuracies stand in one table and one figure.  The folder keeps
+    numbers, figures and the trained chips.
     """
     from neurosim_ep.config import load_recipe
     from neurosim_ep.experiments import compare as run_all

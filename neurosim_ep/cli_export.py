@@ -61,10 +61,11 @@ def export(
 ) -> None:
     """Write a trained chip for other programs.
 
-    An exact run is put on the hardware of the cards, its converters calibrated on training images;
-    a run on a chip is written with the chip that it trained. A file in HDF5 holds everything
-    (docs/hdf5-format.md): `evaluate` takes it, and exchange.hdf5.load in Python. The other formats
-    hold what stands on the arrays (docs/arrays.md, docs/spice.md).
+    An exact run is put on the hardware of the cards, its converters calibrated
+    on training images; a run on a chip is written with the chip that it
+    trained. A file in HDF5 holds everything (docs/hdf5-format.md): `evaluate`
+    takes it, and exchange.hdf5.load in Python. The other formats hold what
+    stands on the arrays (docs/arrays.md, docs/spice.md).
     """
     from neurosim_ep.experiments.exporting import export_run
 

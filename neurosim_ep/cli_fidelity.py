@@ -51,8 +51,8 @@ def fidelity(
 ) -> None:
     """Measure how close the contrastive gradient on arrays is to the true one.
 
-    Prints the cosine to the linear response over beta, iterations, reads, converters and read
-    noise, and at the end the setting to train with.
+    Prints the cosine to the linear response over beta, iterations, reads,
+    converters and read noise, and at the end the setting to train with.
     """
     from neurosim_ep.experiments.fidelity.command import fidelity_of
     from neurosim_ep.experiments.fidelity.records import (
