@@ -43,6 +43,9 @@ bench: install
 	$(BENCH)/training_step.py --growth
 	$(BENCH)/training_step.py --memory
 	$(BENCH)/gradient_precision.py
+	$(BENCH)/gradient_rounding.py
+	$(BENCH)/overrelaxation.py
+	$(BENCH)/compiled.py
 	$(BENCH)/crossbar_settling.py
 	$(BENCH)/crossbar_read.py
 	$(BENCH)/wire_resistance.py

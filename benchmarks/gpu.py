@@ -13,6 +13,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from neurosim_ep.settling import Engine
 
 RUN_IMAGES = 300 * 50_000
 FAITHFUL = (120, 50)
-FASTER = ((60, 20), (60, 10), (30, 10))
+FASTER = ((60, 20), (30, 10), (20, 10))
 
 
 def settings(device: str, divisor: int) -> dict[str, Phases]:
@@ -42,7 +43,7 @@ def settings(device: str, divisor: int) -> dict[str, Phases]:
     ) -> None:
         counts = (counts[0] // divisor, counts[1] // divisor)
         name = f"{order} {counts[0]} + 2 x {counts[1]}, {reads}, {engine.precision}"
-        name += f", {engine.acceleration}, capture {engine.capture}"
+        name += f", {engine.acceleration}, capture {engine.capture}, fusion {engine.fusion}"
         name += "" if tolerance is None else f", tolerance {tolerance:g}"
         found[name] = Phases(*counts, order, tolerance, reads, engine)
 
@@ -53,6 +54,8 @@ def settings(device: str, divisor: int) -> dict[str, Phases]:
     ):
         engine = Engine(precision, acceleration, captures[-1])
         add("coloured", counts, "delta" if precision != "full" else "full", engine, None)
+        fused = replace(engine, fusion="compiled")
+        add("coloured", counts, "delta" if precision != "full" else "full", fused, None)
         if counts == FASTER[0]:
             add("coloured", counts, "delta", engine, 1e-3)
     return found

@@ -1,24 +1,28 @@
 """What precision, delta reads and acceleration leave of the gradient (cosine with the true one).
 
-Hopfield-Resnet13 of widths 32-64-64-64 at initialisation, CIFAR-10 images, centered EP at beta 0.1.
+Hopfield-Resnet13 of widths 32-64-64-64 at initialisation, or the network of a run folder as it was
+trained; CIFAR-10 images, centered EP at beta 0.1.
 The reference is the linear response: float64, beta 0.002, settled to rounding.  TF32 (10 mantissa
 bits) and a float8's 3 bits are emulated by rounding what is multiplied; products are summed in
 float32.
 
-    python benchmarks/gradient_precision.py [--batch 8] [--free 60] [--nudged 20]
+    python benchmarks/gradient_precision.py [--run FOLDER] [--batch 8] [--free 60] [--nudged 20]
 """
 
 import argparse
 import copy
+import csv
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 import torch
 from images import cifar10
 from torch import Tensor
 
+from neurosim_ep.experiments.evaluating import load_run
 from neurosim_ep.experiments.fidelity.gradients import gradient_fidelity, linear_response
 from neurosim_ep.learning import CenteredEP, Phases, equilibrium_gradient
 from neurosim_ep.models import ExactStorage, HopfieldNetwork, Scratch, hopfield_resnet13
@@ -77,16 +81,32 @@ def cosines(
     return found.cosine, min(found.cosines)
 
 
+def untrained() -> HopfieldNetwork:
+    generator = torch.Generator().manual_seed(0)
+    return hopfield_resnet13(3, 10, (32, 64, 64, 64), generator=generator)
+
+
+def trained(folder: Path) -> HopfieldNetwork:
+    """The last weights of a run, and what they had learned."""
+    recipe, method = load_run(folder, weights="last")
+    *_, last = csv.DictReader((folder / "metrics.csv").open())
+    print(
+        f"{recipe.name} after epoch {last['epoch']}: {last['train_accuracy_percent']} % of the "
+        f"training images right, largest residual {last['train_residual_max']}"
+    )
+    return method.model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--free", type=int, default=60)
     parser.add_argument("--nudged", type=int, default=20)
+    parser.add_argument("--run", type=Path, help="run folder of a CIFAR-10 recipe")
     options = parser.parse_args()
     torch.set_num_threads(1)
     images, labels = cifar10(options.batch)
-    generator = torch.Generator().manual_seed(0)
-    network = hopfield_resnet13(3, 10, (32, 64, 64, 64), generator=generator)
+    network = untrained() if options.run is None else trained(options.run)
     true = linear_response(network, images, labels)
     show: Callable[..., None] = lambda what, phases, bits=None: print(  # noqa: E731
         "{:58s} {:.4f} / {:.4f}".format(
@@ -108,7 +128,7 @@ def main() -> None:
             show(f"{settings}, {reads} reads, {precision}", limited)
         show(f"{settings}, {reads} reads, 3 mantissa bits emulated", phases, 3)
     relaxed = Engine(acceleration="overrelaxed")
-    for free, nudged in ((60, 20), (30, 20), (30, 10), (20, 10)):
+    for free, nudged in ((120, 50), (60, 20), (30, 20), (30, 10), (20, 10)):
         show(f"coloured, {free} + 2 x {nudged}, plain", Phases(free, nudged))
         show(f"coloured, {free} + 2 x {nudged}, over-relaxed", Phases(free, nudged, engine=relaxed))
 
