@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 from torch import Tensor
 
-from neurosim_ep._hdf5 import label_axes
+from neurosim_ep._hdf5.writing import label_axes
 from neurosim_ep.cards import dump_card
 from neurosim_ep.crossbar import CrossbarNetwork
 from neurosim_ep.crossbar.matrix import CrossbarMatrix

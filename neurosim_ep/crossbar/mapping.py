@@ -15,6 +15,7 @@ tiles) with offset columns, the references of the column tiles last.
 import torch
 from torch import Tensor
 
+from neurosim_ep._toml_text import problem
 from neurosim_ep.crossbar.card import Layout
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.devices.window import Window
@@ -76,6 +77,44 @@ def target_conductances(
         return window.g_min_siemens + torch.stack([wanted.clamp_min(0.0), (-wanted).clamp_min(0.0)])
     references = wanted.new_full((tiling.rows, tiling.column_tiles), middle)
     return torch.cat([middle + wanted, references], dim=1).unsqueeze(0)
+
+
+def device_pulses(
+    up: Tensor, down: Tensor, mapping: str, tiling: Tiling, one_sided: bool
+) -> tuple[Tensor, Tensor]:
+    """Up and down pulses of every device, (planes, rows, columns of devices) each.
+
+    An increment is an up pulse on G+ and a down pulse on G-, a decrement the reverse; devices that
+    can only be pulsed up take increments on G+ and decrements on G-.  With offset columns it is one
+    pulse on the weight's device.
+
+    Args:
+        up, down: numbers of increments and decrements (rows, columns).
+        mapping: ``differential_pair`` or ``offset_column``.
+        tiling: how the matrix is cut.
+        one_sided: whether devices can only be pulsed up.
+    """
+    if mapping == PAIR:
+        ups = torch.stack([up, down])
+        return ups, torch.zeros_like(ups) if one_sided else torch.stack([down, up])
+    references = up.new_zeros(tiling.rows, tiling.column_tiles)
+    ups, downs = (torch.cat([count, references], 1).unsqueeze(0) for count in (up, down))
+    return ups, downs
+
+
+def checked_units(units: Tensor, columns: int) -> Tensor:
+    """Weights per siemens (columns,), finite and above 0.
+
+    Raises:
+        ValueError: for another shape, or a number that is not finite or not above 0.
+    """
+    if tuple(units.shape) != (columns,):
+        allowed = f"{[columns]}, one per column"
+        raise ValueError(problem("weight_per_siemens: shape", list(units.shape), allowed))
+    if not bool((fine := units.isfinite() & (units > 0.0)).all()):
+        first = float(units[~fine][0])
+        raise ValueError(problem("weight_per_siemens", first, "a finite number above 0"))
+    return units
 
 
 def signed(devices: Tensor, mapping: str, tiling: Tiling) -> Tensor:

@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neurosim_ep._toml_text import problem
 from neurosim_ep.crossbar.card import ArrayCard
 from neurosim_ep.crossbar.compensation import measured_sum
 from neurosim_ep.crossbar.lines import transfer_conductances
 from neurosim_ep.crossbar.mapping import (
     PAIR,
+    checked_units,
+    device_pulses,
     device_shape,
     signed,
     target_conductances,
@@ -149,26 +150,12 @@ class CrossbarMatrix(nn.Module):
             ValueError: for units that are not allowed, or as `Devices.measured` does; nothing
                 changes then.
         """
-        units = self.checked_units(units)
+        units = checked_units(units, self.tiling.columns)
         self.devices.stand_at(conductance_siemens)
         self.units.copy_(units)
         self._solved = False
         self.compensation.fill_(1.0)
         self.refresh()
-
-    def checked_units(self, units: Tensor) -> Tensor:
-        """Weights per siemens (columns,), if this matrix can have them; nothing changes.
-
-        Raises:
-            ValueError: for another shape, or a number that is not finite or not above 0.
-        """
-        if tuple(units.shape) != tuple(self.units.shape):
-            allowed = f"{list(self.units.shape)}, one per column"
-            raise ValueError(problem("weight_per_siemens: shape", list(units.shape), allowed))
-        if not bool((fine := units.isfinite() & (units > 0.0)).all()):
-            first = float(units[~fine][0])
-            raise ValueError(problem("weight_per_siemens", first, "a finite number above 0"))
-        return units
 
     @property
     def one_sided(self) -> bool:
@@ -208,9 +195,7 @@ class CrossbarMatrix(nn.Module):
     def pulse(self, up: Tensor, down: Tensor) -> None:
         """Raise and lower weights by pulses on their devices.
 
-        An increment is an up pulse on G+ and a down pulse on G-, a decrement the reverse; devices
-        that can only be pulsed up take increments on G+ and decrements on G-.  With offset columns
-        it is one pulse on the weight's device.  A device's pulses come in random order.
+        `device_pulses` says which devices; a device's pulses come in random order.
 
         Args:
             up, down: whole numbers of increments and decrements (rows, columns).
@@ -218,12 +203,7 @@ class CrossbarMatrix(nn.Module):
         Raises:
             ValueError: if the card has no pulse response, or counts are not allowed.
         """
-        if self.mapping == PAIR:
-            ups = torch.stack([up, down])
-            downs = torch.zeros_like(ups) if self.one_sided else torch.stack([down, up])
-        else:
-            references = up.new_zeros(self.tiling.rows, self.tiling.column_tiles)
-            ups, downs = (torch.cat([count, references], 1).unsqueeze(0) for count in (up, down))
+        ups, downs = device_pulses(up, down, self.mapping, self.tiling, self.one_sided)
         updates, wires = self.devices.update_count, self.array.wires
         self.devices.pulse(ups, downs)
         if wires is not None and updates % wires.refresh_interval_programmings == 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neurosim_ep._toml_text import problem
 from neurosim_ep.crossbar import BiasRow, CrossbarNetwork, CrossbarStorage
-from neurosim_ep.crossbar.mapping import PAIR, signed
+from neurosim_ep.crossbar.mapping import PAIR, checked_units, signed
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.models import Convolution, Geometry
 
@@ -155,7 +155,7 @@ def _check(name: str, holder: CrossbarStorage | BiasRow, given: MatrixArrays) ->
         )
     try:
         matrix.devices.measured(given.conductance_siemens)
-        matrix.checked_units(given.weight_per_siemens)
+        checked_units(given.weight_per_siemens, matrix.tiling.columns)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from neurosim_ep._hdf5_reader import Hdf5Reader
+from neurosim_ep._hdf5.reader import Hdf5Reader
 
 FORMAT, FORMAT_VERSION = "neurosim-ep pulses", 1
 SIDES = ("up", "down")

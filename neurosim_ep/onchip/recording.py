@@ -27,14 +27,14 @@ from neurosim_ep._chip_hdf5 import (
     write_chip,
     write_matrix,
 )
-from neurosim_ep._hdf5 import (
+from neurosim_ep._hdf5.reader import Hdf5Reader, Kind
+from neurosim_ep._hdf5.writing import (
     VERSION_1_10,
     label_axes,
     numbers_and_texts,
     write_format,
     written_beside,
 )
-from neurosim_ep._hdf5_reader import Hdf5Reader, Kind
 from neurosim_ep._toml_text import problem, show
 from neurosim_ep.crossbar import CrossbarNetwork
 from neurosim_ep.crossbar.mapping import OFFSET

@@ -19,7 +19,7 @@ from neurosim_ep.settling.order import update_groups
 from neurosim_ep.settling.reads import DeltaReads, FullReads, prepared_readers
 from neurosim_ep.settling.states import UNSETTLED_RESIDUAL, States, relative_change
 from neurosim_ep.settling.stopping import Stop
-from neurosim_ep.settling.update import CLIPPING, LayerUpdate
+from neurosim_ep.settling.update import CLIPPING, Currents, LayerUpdate
 
 MAX_ITERATIONS = 10_000
 
@@ -143,10 +143,10 @@ class Settling:
         noise, old, pull = NoiseSum(), self.states[layer], None
         if self._nudge is not None and layer == self._output:
             pull = self._nudge.beta * self._nudge.cost.gradient(old, self._nudge.targets)
-        reads = self._currents(layer, noise)
-        return self._updates[layer](old, reads, noise, self._constant[layer], pull)
+        currents = Currents(self._read(layer, noise), noise, self._constant[layer], pull)
+        return self._updates[layer](old, currents)
 
-    def _currents(self, layer: int, noise: NoiseSum) -> Iterator[Tensor]:
+    def _read(self, layer: int, noise: NoiseSum) -> Iterator[Tensor]:
         """What every edge brings to a layer, one read after another."""
         for number in self._into[layer]:
             yield self._reads.forward(number, noise)

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -17,6 +18,23 @@ CLIPPING = (ReLUAlpha, ReLU, Linear)
 
 # Variants of one compiled update: counts of reads, ranks, bounds, precisions, nudged or not.
 _VARIANTS = 64
+
+
+@dataclass
+class Currents:
+    """All that flows into a layer in one update.
+
+    Attributes:
+        reads: of all edges, each of which the next may overwrite, (B, *shape).
+        noise: of these reads, to be drawn once they are made.
+        constant: biases, and currents that do not change, broadcast over the state.
+        pull: of the cost, (B, *shape); None in the free phase.
+    """
+
+    reads: Iterable[Tensor]
+    noise: NoiseSum
+    constant: Tensor
+    pull: Tensor | None
 
 
 class LayerUpdate:
@@ -37,50 +55,27 @@ class LayerUpdate:
         self._last: Tensor | None = None
         self._spare: Tensor | None = None
 
-    def __call__(
-        self,
-        old: Tensor,
-        reads: Iterable[Tensor],
-        noise: NoiseSum,
-        constant: Tensor,
-        pull: Tensor | None,
-    ) -> Tensor:
-        """The new state (B, *shape).
-
-        Args:
-            old: the present one, what the last call returned.
-            reads: currents of all edges, each of which the next may overwrite, (B, *shape).
-            noise: of these reads, to be drawn once they are made.
-            constant: biases, and currents that do not change, broadcast over the state.
-            pull: of the cost, (B, *shape); None in the free phase.
-        """
+    def __call__(self, old: Tensor, currents: Currents) -> Tensor:
+        """The new state (B, *shape), after the present one, which the last call returned."""
         if torch.is_grad_enabled():
-            return self._recorded(old, reads, noise, constant, pull)
-        update = self._in_one_kernel if self._fused else self._in_place
-        state = update(old, reads, noise, constant, pull)
+            return self._recorded(old, currents)
+        state = (self._in_one_kernel if self._fused else self._in_place)(old, currents)
         self._spare, self._last = self._last, state
         return state
 
-    def _in_place(
-        self,
-        old: Tensor,
-        reads: Iterable[Tensor],
-        noise: NoiseSum,
-        constant: Tensor,
-        pull: Tensor | None,
-    ) -> Tensor:
+    def _in_place(self, old: Tensor, currents: Currents) -> Tensor:
         total = None
-        for read in reads:
+        for read in currents.reads:
             if total is None:
-                total = torch.add(read, constant, out=self._spare)
+                total = torch.add(read, currents.constant, out=self._spare)
             else:
                 total.add_(read)
         if total is None:
             total = torch.empty_like(old) if self._spare is None else self._spare
-            total.copy_(constant)
-        noise.add_to(total)
-        if pull is not None:
-            total.sub_(pull)
+            total.copy_(currents.constant)
+        currents.noise.add_to(total)
+        if currents.pull is not None:
+            total.sub_(currents.pull)
         state = self._activation.apply_(total)
         if self._relaxation != 1.0:
             # Clipping a second time projects onto the box, which keeps the descent.
@@ -88,38 +83,24 @@ class LayerUpdate:
             state = self._activation.apply_(state)
         return state
 
-    def _in_one_kernel(
-        self,
-        old: Tensor,
-        reads: Iterable[Tensor],
-        noise: NoiseSum,
-        constant: Tensor,
-        pull: Tensor | None,
-    ) -> Tensor:
-        addends = list(reads)
-        if not noise.silent:
+    def _in_one_kernel(self, old: Tensor, currents: Currents) -> Tensor:
+        addends = list(currents.reads)
+        if not currents.noise.silent:
             addends.append(torch.zeros_like(old))
-            noise.add_to(addends[-1])
+            currents.noise.add_to(addends[-1])
         out = torch.empty_like(old) if self._spare is None else self._spare
         low = -torch.inf if isinstance(self._activation, Linear) else 0.0
         high = self._activation.upper_bound
         bounds = (low, torch.inf if high is None else high)
-        _compiled(addends, constant, pull, old, bounds, self._relaxation, out)
+        _compiled(addends, currents.constant, currents.pull, old, bounds, self._relaxation, out)
         return out
 
-    def _recorded(
-        self,
-        old: Tensor,
-        reads: Iterable[Tensor],
-        noise: NoiseSum,
-        constant: Tensor,
-        pull: Tensor | None,
-    ) -> Tensor:
+    def _recorded(self, old: Tensor, currents: Currents) -> Tensor:
         """The same for autograd: nothing that it needs is overwritten."""
-        total = sum(reads, start=constant).expand_as(old).clone()
-        noise.add_to(total)
-        if pull is not None:
-            total = total - pull
+        total = sum(currents.reads, start=currents.constant).expand_as(old).clone()
+        currents.noise.add_to(total)
+        if currents.pull is not None:
+            total = total - currents.pull
         state: Tensor = self._activation(total)
         if self._relaxation != 1.0:
             state = self._activation(torch.lerp(old, state, self._relaxation))

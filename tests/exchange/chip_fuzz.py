@@ -34,8 +34,9 @@ import torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from neurosim_ep import _hdf5_probe, _hdf5_reader, crossbar, exchange, models, settling
-from neurosim_ep._hdf5_seal import _LENGTH
+from neurosim_ep import crossbar, exchange, models, settling
+from neurosim_ep._hdf5 import probe, reader
+from neurosim_ep._hdf5.seal import _LENGTH
 
 MEMORY_BYTES = 1 << 30
 """On top of what the imported libraries take."""
@@ -172,7 +173,7 @@ def mutate_schema(path: Path, steps: list[Any]) -> None:
             file.visit(names.append)
             name = names[int(first * len(names))]
             # What an earlier step left may not be changed so.
-            with contextlib.suppress(*_hdf5_probe.DAMAGE):
+            with contextlib.suppress(*probe.DAMAGE):
                 _step(file, kind, name, second, value)
 
 
@@ -229,14 +230,14 @@ def attempt(path: Path, counts: Counter[str], wanted: str | None = None) -> None
 
 
 def forked(path: Path) -> bool:
-    """`neurosim_ep._hdf5_probe.survives`, in a fork."""
+    """`neurosim_ep._hdf5.probe.survives`, in a fork."""
     child = os.fork()
     if child == 0:
         signal.alarm(0)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS_OF_A_PROBE, SECONDS_OF_A_PROBE))
         try:
-            _hdf5_probe.read_through(path)
+            probe.read_through(path)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -251,7 +252,7 @@ def digest(chip: crossbar.CrossbarNetwork) -> str:
 
 def main(kind: str, examples: int, folder: Path, number: int) -> None:
     counts: Counter[str] = Counter()
-    _hdf5_reader.survives = forked
+    reader.survives = forked
     files = chip_files(folder)
     originals = [file.read_bytes() for file in files]
     wanted = [digest(exchange.hdf5.load(file)) for file in files]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from neurosim_ep import _hdf5_probe
+from neurosim_ep._hdf5 import probe
 from neurosim_ep.crossbar import CrossbarNetwork, map_to_crossbar
 from neurosim_ep.exchange.hdf5 import load, load_recipe, save
 from neurosim_ep.models import HopfieldNetwork, Layer, ReLUAlpha, mlp
@@ -236,7 +236,7 @@ def test_what_is_wrong_is_said_in_one_line(
     whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, said: str
 ) -> None:
     # Without a process for each of these files; the tests below have some.
-    monkeypatch.setattr("neurosim_ep._hdf5_reader.survives", lambda path: True)
+    monkeypatch.setattr("neurosim_ep._hdf5.reader.survives", lambda path: True)
     path = tmp_path / "chip.h5"
     path.write_bytes(whole)
     with h5py.File(path, "r+") as file:
@@ -310,7 +310,7 @@ def endless(folder: Path) -> Path:
 def test_a_file_that_hdf5_reads_without_end_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_hdf5_probe, "_SECONDS", 1.0)
+    monkeypatch.setattr(probe, "_SECONDS", 1.0)
     path = endless(tmp_path)
     assert refused(path) == f"{path}: damaged; HDF5 does not come to an end with it"
 
@@ -318,8 +318,8 @@ def test_a_file_that_hdf5_reads_without_end_is_stopped(
 def test_reading_through_first_finds_what_is_there(whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "chip.h5"
     path.write_bytes(whole[:-85])
-    assert _hdf5_probe.survives(path)
-    command = [sys.executable, "-P", _hdf5_probe.__file__, str(path), "5"]
+    assert probe.survives(path)
+    command = [sys.executable, "-P", probe.__file__, str(path), "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import h5py
 
-from neurosim_ep._hdf5_reader import Hdf5Reader
+from neurosim_ep._hdf5.reader import Hdf5Reader
 from neurosim_ep._toml_text import problem
 from neurosim_ep.exchange.hdf5 import schema
 from neurosim_ep.models import (

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neurosim_ep._hdf5_reader import Hdf5Reader, Kind
+from neurosim_ep._hdf5.reader import Hdf5Reader, Kind
 from neurosim_ep.crossbar.matrix import CrossbarMatrix
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.exchange.hdf5 import schema

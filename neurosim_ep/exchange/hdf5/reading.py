@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from neurosim_ep._hdf5_reader import Hdf5Reader
+from neurosim_ep._hdf5.reader import Hdf5Reader
 from neurosim_ep._toml_text import parse_toml
 from neurosim_ep.cards import Card, card_from_mapping
 from neurosim_ep.config import Recipe, recipe_from_mapping

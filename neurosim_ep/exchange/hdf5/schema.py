@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neurosim_ep._hdf5_reader import Kind
+from neurosim_ep._hdf5.reader import Kind
 from neurosim_ep.crossbar.mapping import OFFSET, PAIR
 from neurosim_ep.crossbar.tiles import Tiling
 from neurosim_ep.devices import DeviceCard

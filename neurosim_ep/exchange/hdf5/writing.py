@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from neurosim_ep._chip_hdf5 import numpy_of, write_chip, write_matrix
-from neurosim_ep._hdf5 import VERSION_1_10, label_axes, write_format, written_beside
+from neurosim_ep._hdf5.writing import VERSION_1_10, label_axes, write_format, written_beside
 from neurosim_ep._toml_text import problem
 from neurosim_ep.config import Recipe, dump_recipe
 from neurosim_ep.crossbar import CrossbarNetwork, CrossbarStorage

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim_ep._hdf5_probe import survives
+from neurosim_ep._hdf5.probe import survives
 
 MAX_ELEMENTS = 50_000_000
 """No array of a golden file may be larger; the full-width networks' largest has 2.4 million."""

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from neurosim_ep._hdf5_seal import seal
+from neurosim_ep._hdf5.seal import seal
 
 VERSION_1_10 = ("v110", "v110")
 """Library versions of a file that stays whole while it grows (HDF5's single-writer mode)."""
@@ -21,7 +21,7 @@ def written_beside(path: Path, *, sealed: bool = False, **how: Any) -> Iterator[
 
     Args:
         path: of the file.
-        sealed: end it with a digest (`neurosim_ep._hdf5_seal`).
+        sealed: end it with a digest (`neurosim_ep._hdf5.seal`).
         how: more arguments of ``h5py.File``.
     """
     beside = path.with_name(f".{path.name}.part")

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neurosim_ep._hdf5 import numbers_and_texts
-from neurosim_ep._hdf5_probe import (
+from neurosim_ep._hdf5.probe import (
     DAMAGE,
     MAX_NAMES,
     MAX_TEXT_BYTES,
@@ -23,8 +22,9 @@ from neurosim_ep._hdf5_probe import (
     is_written,
     survives,
 )
-from neurosim_ep._hdf5_seal import check_seal
-from neurosim_ep._hdf5_unfinished import as_if_closed
+from neurosim_ep._hdf5.seal import check_seal
+from neurosim_ep._hdf5.unfinished import as_if_closed
+from neurosim_ep._hdf5.writing import numbers_and_texts
 
 MAX_ELEMENTS = 2_000_000_000
 """No array that is read may be larger: a damaged file can claim any size."""
@@ -52,7 +52,7 @@ class Hdf5Reader:
         number: the largest format version that is understood.
         unfinished: the file may be one whose writer was killed.
         foreign: other programs may have written the file, or changed it: one without a digest is
-            first read through by another process (`neurosim_ep._hdf5_probe`).
+            first read through by another process (`neurosim_ep._hdf5.probe`).
 
     Attributes:
         file: the open file, for what has been checked.

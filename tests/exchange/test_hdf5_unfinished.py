@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from neurosim_ep._hdf5 import VERSION_1_10, written_beside
-from neurosim_ep._hdf5_unfinished import as_if_closed, lookup3
+from neurosim_ep._hdf5.unfinished import as_if_closed, lookup3
+from neurosim_ep._hdf5.writing import VERSION_1_10, written_beside
 
 
 def test_the_hash_is_bob_jenkins() -> None:

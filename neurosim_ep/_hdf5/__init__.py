@@ -1,0 +1,1 @@
+"""What all HDF5 files of this program share: how they are written, and read without trust."""
