@@ -22,6 +22,7 @@ from neurosim_ep.settling.stopping import Stop
 from neurosim_ep.settling.update import CLIPPING, Currents, LayerUpdate
 
 MAX_ITERATIONS = 10_000
+"""Most iterations of one phase."""
 
 RELAXATION = 1.4
 """How far an over-relaxed layer moves, in units of its update's step: any number below 2 makes F

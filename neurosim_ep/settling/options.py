@@ -9,9 +9,16 @@ import torch
 from neurosim_ep._toml_text import problem
 
 PRECISIONS = ("full", "tf32", "bfloat16", "float16")
+"""What exact edges may multiply in."""
+
 ACCELERATIONS = ("none", "overrelaxed")
+"""How far a layer moves in one update."""
+
 CAPTURES = ("auto", "none")
+"""Whether whole phases are replayed as CUDA graphs."""
+
 FUSIONS = ("none", "compiled")
+"""Whether a layer's additions and clips are one kernel."""
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

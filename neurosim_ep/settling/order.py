@@ -3,6 +3,7 @@
 from neurosim_ep.models import HopfieldNetwork
 
 ORDERS = ("coloured", "asynchronous", "synchronous", "forward", "backward")
+"""Orders that `update_groups` knows."""
 
 
 def update_groups(network: HopfieldNetwork, order: str) -> list[list[int]]:
@@ -13,6 +14,13 @@ def update_groups(network: HopfieldNetwork, order: str) -> list[list[int]]:
     - ``asynchronous``: every second layer, then the others (Scellier et al. 2023; the paper's).
     - ``synchronous``: all at once.
     - ``forward``, ``backward``: one layer after another, from the input or from the output.
+
+    Args:
+        network: its graph alone matters.
+        order: one of `ORDERS`.
+
+    Returns:
+        Groups of layers' indices; every free layer is in one of them.
 
     Raises:
         ValueError: if the order is none of these.

@@ -13,6 +13,7 @@ from neurosim_ep.settling.running import run_phase
 from neurosim_ep.settling.states import States
 
 READS = ("full", "delta")
+"""What drives the arrays in a nudged phase: the state, or its change against the free state."""
 
 
 @torch.no_grad()

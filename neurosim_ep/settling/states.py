@@ -57,7 +57,11 @@ class States(Sequence[Tensor]):
 
 
 def relative_change(old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
-    """``||new - old|| / ||new||`` over all free layers, per image (B,), real."""
+    """``||new - old|| / ||new||`` over all free layers, per image (B,), real.
+
+    Args:
+        old, new: one tensor (B, *shape) per layer, the input first, which does not count.
+    """
     change = torch.stack([_norm2(b - a) for a, b in zip(old[1:], new[1:], strict=True)]).sum(0)
     size = torch.stack([_norm2(b) for b in new[1:]]).sum(0)
     return (change / size.clamp_min(torch.finfo(size.dtype).tiny)).sqrt()

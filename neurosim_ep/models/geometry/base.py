@@ -57,11 +57,27 @@ class Geometry(ABC):
 
     @abstractmethod
     def linear(self, pre: Tensor, weight: Tensor) -> Tensor:
-        """Forward read: states (B, *pre_shape) to currents (B, *linear_shape)."""
+        """Forward read.
+
+        Args:
+            pre: states (B, *pre_shape).
+            weight: in ``weight_shape``; of an edge without weights, ignored.
+
+        Returns:
+            Currents (B, *linear_shape).
+        """
 
     @abstractmethod
     def transposed(self, currents: Tensor, weight: Tensor) -> Tensor:
-        """Transposed read: (B, *linear_shape) to currents of the pre layer (B, *pre_shape)."""
+        """Transposed read, the adjoint of `linear` by the same weights.
+
+        Args:
+            currents: what drives the columns (B, *linear_shape).
+            weight: as for `linear`.
+
+        Returns:
+            Currents of the pre layer (B, *pre_shape).
+        """
 
     def prepared(self, weight: Tensor, batch: int, scratch: Scratch) -> PreparedReads:
         """Both reads with weights that stay as they are, for many reads without autograd.
@@ -77,7 +93,12 @@ class Geometry(ABC):
 
     @abstractmethod
     def correlation(self, pre: Tensor, currents: Tensor) -> Tensor:
-        """Sum over batch and positions of the outer products of both sides, in weight_shape."""
+        """Sum over batch and positions of the outer products of both sides, in ``weight_shape``.
+
+        Args:
+            pre: states (B, *pre_shape).
+            currents: of the post side before pooling (B, *linear_shape).
+        """
 
     @abstractmethod
     def unroll(self, pre: Tensor) -> Tensor:
