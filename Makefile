@@ -49,6 +49,7 @@ bench: install
 	$(BENCH)/crossbar_settling.py
 	$(BENCH)/crossbar_read.py
 	$(BENCH)/wire_resistance.py
+	$(BENCH)/spice_arrays.py
 	$(BENCH)/on_chip_epoch.py
 	$(BENCH)/on_chip_update.py
 	$(BENCH)/gpu.py $$($(BIN)/python -c \
