@@ -21,12 +21,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neurosim_ep._on_chip_recipe import OnChipRecipe
-from neurosim_ep._recipe_models import (
+from neurosim_ep._recipe.on_chip import OnChipRecipe
+from neurosim_ep._recipe.recipe import Recipe
+from neurosim_ep._recipe.tables import (
     DataRecipe,
     LearningRecipe,
     NetworkRecipe,
-    Recipe,
     RunRecipe,
     SettlingRecipe,
 )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 
-from neurosim_ep._on_chip_recipe import RULES
+from neurosim_ep._recipe.on_chip import RULES
 from neurosim_ep._toml_text import problem
 from neurosim_ep.config import OnChipRecipe, Recipe
 from neurosim_ep.crossbar import ArrayCard, CrossbarNetwork, load_array_card, map_to_crossbar

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from neurosim_ep._on_chip_recipe import RULES, USERS
+from neurosim_ep._recipe.on_chip import RULES, USERS
 from neurosim_ep._toml_text import nearest, problem, show
 from neurosim_ep.config import LearningRecipe, OnChipRecipe, Recipe, recipe_from_mapping
 from neurosim_ep.devices import DeviceCard

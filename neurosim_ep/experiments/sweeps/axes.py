@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neurosim_ep._recipe_models import Recipe
+from neurosim_ep._recipe.recipe import Recipe
 from neurosim_ep._toml_text import apply_override, problem, toml_value
 from neurosim_ep.experiments.sweeps.cards import card_targets
 

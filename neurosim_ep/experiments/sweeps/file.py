@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from neurosim_ep._recipe_models import Recipe
+from neurosim_ep._recipe.recipe import Recipe
 from neurosim_ep._toml_text import (
     error_lines,
     parse_toml,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from neurosim_ep._recipe.tables import LearningRecipe, Table
 from neurosim_ep._toml_text import problem
-
-if TYPE_CHECKING:
-    from neurosim_ep._recipe_models import Recipe
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -35,7 +33,7 @@ USERS: dict[str, tuple[str, ...]] = {
 }
 
 
-class OnChipRecipe(BaseModel):
+class OnChipRecipe(Table):
     """The chip, and how the contrast is brought to its devices.
 
     `device_card` and `array_card` are names of shipped cards, or paths of TOML files; `device_seed`
@@ -53,8 +51,6 @@ class OnChipRecipe(BaseModel):
     above `renew_fraction` of the window. `image_time_s` passes per training image.
     `record_pulses_every` n-th update, the pulses of all weights are recorded; 0 records none.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     device_card: Annotated[str, Field(min_length=1)]
     array_card: Annotated[str, Field(min_length=1)] = "default"
@@ -81,11 +77,9 @@ class OnChipRecipe(BaseModel):
     record_pulses_every: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
-def on_chip_problems(recipe: Recipe) -> list[str]:
+def on_chip_problems(chip: OnChipRecipe, learning: LearningRecipe) -> list[str]:
     """Lines of what is wrong among the fields of `on_chip` and what they go with."""
-    chip, learning, lines = recipe.on_chip, recipe.learning, []
-    if chip is None:
-        return []
+    lines = []
     if learning.algorithm != "equilibrium_propagation":
         allowed = '"equilibrium_propagation" with a table [on_chip]'
         lines.append(problem("learning.algorithm", learning.algorithm, allowed))
@@ -101,13 +95,12 @@ def on_chip_problems(recipe: Recipe) -> list[str]:
     if chip.variant != "agad" and chip.chop_sweeps != 10:
         allowed = f'absent with on_chip.variant = "{chip.variant}"; it belongs to agad'
         lines.append(problem("on_chip.chop_sweeps", chip.chop_sweeps, allowed))
-    return [*lines, *_digital_means(recipe, of_rule)]
+    return [*lines, *_digital_means(chip, learning, of_rule)]
 
 
-def _digital_means(recipe: Recipe, of_rule: str) -> list[str]:
+def _digital_means(chip: OnChipRecipe, learning: LearningRecipe, of_rule: str) -> list[str]:
     """What a rule cannot have because nothing holds the gradient or the weights digitally."""
-    chip, learning, lines = recipe.on_chip, recipe.learning, []
-    assert chip is not None
+    lines: list[str] = []
     if chip.rule == "digital":
         return []
     no_weights = f"0 {of_rule}: only the devices hold the weights"

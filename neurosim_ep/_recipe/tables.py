@@ -1,4 +1,4 @@
-"""The tables of a recipe: their fields, limits and the rules that span several fields.
+"""The tables of a recipe: their fields and limits.
 
 What they mean follows arXiv 2509.26003; the public names are those of `config`.
 """
@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from neurosim_ep._on_chip_recipe import OnChipRecipe, on_chip_problems
-from neurosim_ep._toml_text import problem
-from neurosim_ep.data import spec_for
 from neurosim_ep.settling import MAX_ITERATIONS
-
-_SMALLEST_CONVOLUTIONAL_IMAGE = 16  # pixels: four halvings must leave one pixel
 
 
 def _as_tuple(value: object) -> object:
@@ -28,7 +23,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-_Text = Annotated[str, AfterValidator(_encodable), "a string of Unicode characters"]
+Text = Annotated[str, AfterValidator(_encodable), "a string of Unicode characters"]
 _Positive = Annotated[float, Field(gt=0)]
 _NonNegative = Annotated[float, Field(ge=0)]
 _Probability = Annotated[float, Field(ge=0, le=1)]
@@ -43,13 +38,13 @@ _Device = Annotated[
 ]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     """A part of a recipe: frozen, strict, and without NaN, infinities or unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class NetworkRecipe(_Table):
+class NetworkRecipe(Table):
     """What the network is.
 
     `widths` are the hidden widths of "mlp" (units) or the four channel counts of the others.
@@ -83,7 +78,7 @@ class NetworkRecipe(_Table):
         return 5 if self.model == "vgg5" else len(self.widths) + 1
 
 
-class DataRecipe(_Table):
+class DataRecipe(Table):
     """What the network sees.
 
     `image_size` is the side in pixels after zero padding; absent, it is the native one.
@@ -105,7 +100,7 @@ class DataRecipe(_Table):
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
 
 
-class SettlingRecipe(_Table):
+class SettlingRecipe(Table):
     """How the network reaches equilibrium.
 
     `order` says which layers change together in an iteration. With `tolerance`, a phase stops
@@ -135,7 +130,7 @@ class SettlingRecipe(_Table):
     fusion: Literal["none", "compiled"] = "none"
 
 
-class LearningRecipe(_Table):
+class LearningRecipe(Table):
     """How the network learns.
 
     `beta` is the nudging; `estimator`, `beta` and `points` (of the holomorphic circle) concern
@@ -165,128 +160,10 @@ class LearningRecipe(_Table):
     final_learning_rate: _NonNegative = 0.0
 
 
-class RunRecipe(_Table):
+class RunRecipe(Table):
     """Where and how the experiment runs; `checkpoint_interval_s` is in seconds."""
 
     device: _Device = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     checkpoint_interval_s: _Positive = 300.0
-
-
-class Recipe(_Table):
-    """A complete experiment. The same recipe on the same machine gives the same result.
-
-    With a table `on_chip` it learns on simulated hardware, without one exactly.
-    """
-
-    name: _Text
-    description: _Text = ""
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
-    network: NetworkRecipe
-    data: DataRecipe
-    settling: SettlingRecipe
-    learning: LearningRecipe
-    run: RunRecipe = RunRecipe()
-    on_chip: OnChipRecipe | None = None
-
-    @model_validator(mode="after")
-    def _obeys_rules(self) -> Recipe:
-        lines = [*_network_problems(self), *_data_problems(self), *_learning_problems(self)]
-        lines += _settling_problems(self)
-        lines += on_chip_problems(self)
-        if lines:
-            raise ValueError("\n".join(lines))
-        return self
-
-
-def _network_problems(recipe: Recipe) -> list[str]:
-    """Return the lines of what is wrong among the fields of `network` and their users."""
-    network, learning, lines = recipe.network, recipe.learning, []
-    of_model = f'with network.model = "{network.model}"'
-    if network.model == "mlp" and not network.widths:
-        lines.append(problem("network.widths", (), f"at least one whole number {of_model}"))
-    if network.model != "mlp" and len(network.widths) != 4:
-        allowed = f"exactly four whole numbers {of_model}"
-        lines.append(problem("network.widths", network.widths, allowed))
-    if network.model != "hopfield_resnet13" and network.skip != "conv1x1":
-        lines.append(problem("network.skip", network.skip, f'"conv1x1" {of_model}'))
-    if network.batch_norm and learning.algorithm != "backpropagation":
-        allowed = f'false with learning.algorithm = "{learning.algorithm}"'
-        lines.append(problem("network.batch_norm", True, allowed))
-    if learning.estimator == "holomorphic" and network.activation != "sigmoid":
-        allowed = '"sigmoid" with learning.estimator = "holomorphic"'
-        lines.append(problem("network.activation", network.activation, allowed))
-    if network.model == "hopfield_resnet13":
-        of_model += f' and network.skip = "{network.skip}"'
-    for field, values, count, what in (
-        ("network.gains", network.gains, network.num_weights, "weight"),
-        ("learning.weight_learning_rates", learning.weight_learning_rates, network.num_weights,
-         "weight"),
-        ("learning.bias_learning_rates", learning.bias_learning_rates, network.num_biases, "bias"),
-    ):  # fmt: skip
-        if values is not None and len(values) != count:
-            allowed = f"{count} numbers, one per {what}, {of_model}"
-            lines.append(problem(field, values, allowed))
-    return lines
-
-
-def _data_problems(recipe: Recipe) -> list[str]:
-    """Return the lines of what is wrong among the fields of `data`."""
-    data, lines = recipe.data, []
-    smallest, why = spec_for(data.name).image_size, f'with data.name = "{data.name}"'
-    if recipe.network.model != "mlp" and smallest < _SMALLEST_CONVOLUTIONAL_IMAGE:
-        smallest, why = (
-            _SMALLEST_CONVOLUTIONAL_IMAGE,
-            f'with network.model = "{recipe.network.model}"',
-        )
-    size = data.image_size if data.image_size is not None else spec_for(data.name).image_size
-    if size < smallest:
-        allowed = f"a whole number at least {smallest} (pixels) and at most 256 {why}"
-        lines.append(problem("data.image_size", data.image_size, allowed))
-    available, of_data = spec_for(data.name).train_images, f'with data.name = "{data.name}"'
-    if data.validation_images >= available:
-        allowed = f"less than the {available} training images {of_data}"
-        lines.append(problem("data.validation_images", data.validation_images, allowed))
-    elif data.train_images is not None and data.train_images > available - data.validation_images:
-        allowed = (
-            f"at most {available - data.validation_images} {of_data} "
-            f"and data.validation_images = {data.validation_images}"
-        )
-        lines.append(problem("data.train_images", data.train_images, allowed))
-    most = spec_for(data.name).test_images
-    if data.test_images is not None and data.test_images > most:
-        lines.append(problem("data.test_images", data.test_images, f"at most {most} {of_data}"))
-    return lines
-
-
-def _settling_problems(recipe: Recipe) -> list[str]:
-    """Return the lines of what is wrong among the fields of `settling` and their users."""
-    settling, lines = recipe.settling, []
-    if settling.acceleration != "none" and settling.order in ("synchronous", "asynchronous"):
-        allowed = f'"none" with settling.order = "{settling.order}"'
-        lines.append(problem("settling.acceleration", settling.acceleration, allowed))
-    if recipe.network.activation == "sigmoid":
-        for field in ("acceleration", "fusion"):
-            if (value := getattr(settling, field)) != "none":
-                allowed = '"none" with network.activation = "sigmoid"'
-                lines.append(problem(f"settling.{field}", value, allowed))
-    if settling.precision != "full" and recipe.on_chip is not None:
-        allowed = '"full" with a table on_chip, whose reads are simulated'
-        lines.append(problem("settling.precision", settling.precision, allowed))
-    if settling.check_interval is not None and settling.tolerance is None:
-        allowed = "absent without settling.tolerance"
-        lines.append(problem("settling.check_interval", settling.check_interval, allowed))
-    return lines
-
-
-def _learning_problems(recipe: Recipe) -> list[str]:
-    """Return the lines of what is wrong among the fields of `learning` alone."""
-    learning, lines = recipe.learning, []
-    if learning.estimator != "holomorphic" and learning.points != 2:
-        allowed = f'2 with learning.estimator = "{learning.estimator}"'
-        lines.append(problem("learning.points", learning.points, allowed))
-    if learning.optimiser == "sgd" and learning.nesterov and learning.momentum == 0:
-        allowed = 'false with learning.optimiser = "sgd" and learning.momentum = 0'
-        lines.append(problem("learning.nesterov", True, allowed))
-    return lines

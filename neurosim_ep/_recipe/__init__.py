@@ -1,0 +1,1 @@
+"""Recipes: tables, what goes together, and the whole; the public names are those of `config`."""
