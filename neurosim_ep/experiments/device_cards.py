@@ -12,10 +12,10 @@ from rich.table import Table
 
 from neurosim_ep._toml_text import problem, show
 from neurosim_ep.cards import Card, card_from_mapping, dump_card
-from neurosim_ep.device_plots import device_curves, fit_curves
 from neurosim_ep.devices import DeviceCard
 from neurosim_ep.devices.curves import drift_after, programming_sigma, read_noise_curve
 from neurosim_ep.devices.fitting import PulseFit, fit_pulse_response, read_pulse_csv
+from neurosim_ep.figures.device import device_curves, fit_curves
 from neurosim_ep.learning import write_text
 from neurosim_ep.seeds import MAX_SEED
 

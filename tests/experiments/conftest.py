@@ -91,7 +91,7 @@ def command_environment() -> dict[str, str]:
 def pictures(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Where pictures would have been written: drawing them takes longer than all trainings."""
     paths: list[Path] = []
-    for module in ("plots", "onchip_plots", "sweep_plots"):
+    for module in ("plots", "figures.onchip", "figures.sweep"):
         monkeypatch.setattr(f"neurosim_ep.{module}.save", lambda figure, path: paths.append(path))
     return paths
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from neurosim_ep.experiments import Measurements, Trained, hardware_options
 from neurosim_ep.experiments.hardware.fidelity import FIDELITY_IMAGES
-from neurosim_ep.hardware_plots import duration
+from neurosim_ep.figures.hardware import duration
 
 TINY = (
     "--set=train_images=120",

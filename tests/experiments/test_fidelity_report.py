@@ -36,7 +36,7 @@ from neurosim_ep.experiments.fidelity.settings import (
     recommend,
 )
 from neurosim_ep.experiments.run_folder import RunFolder
-from neurosim_ep.fidelity_plots import knob_figure
+from neurosim_ep.figures.fidelity import knob_figure
 from neurosim_ep.learning import (
     CenteredEP,
     EquilibriumPropagation,

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from neurosim_ep import reproduce_plots
 from neurosim_ep.experiments.reproduce import memory_probe, reproduce
 from neurosim_ep.experiments.reproduce.memory import (
     Memory,
@@ -26,6 +25,7 @@ from neurosim_ep.experiments.reproduce.memory import (
 from neurosim_ep.experiments.reproduce.outcomes import Outcome, Row
 from neurosim_ep.experiments.reproduce.plans import plan
 from neurosim_ep.experiments.reproduce.weights import NEAR_ZERO, layer_weights
+from neurosim_ep.figures import reproduce as reproduce_figures
 from neurosim_ep.learning import load_checkpoint
 
 QUICK = ("free_iterations=3", "nudged_iterations=2", "train_images=32", "test_images=16")
@@ -95,13 +95,13 @@ def rows(target: str, lengths: dict[str, list[int]]) -> list[Row]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Figures instead of files."""
     kept: list[Any] = []
-    monkeypatch.setattr(reproduce_plots, "save", lambda figure, path: kept.append(figure))
+    monkeypatch.setattr(reproduce_figures, "save", lambda figure, path: kept.append(figure))
     return kept
 
 
 def test_figure2_draws_the_mean_over_seeds_as_far_as_all_came(drawn: list[Any]) -> None:
     lengths = {"cifar10/hopfield-resnet13/ep/skip": [5, 3]}
-    reproduce_plots.loss_figure(rows("fig2", lengths), Path("x.png"), title="title")
+    reproduce_figures.loss_figure(rows("fig2", lengths), Path("x.png"), title="title")
     (axes,) = drawn[0].axes
     (line,) = axes.get_lines()
     assert line.get_label() == "with skip connections"
@@ -116,7 +116,7 @@ def test_figure2_draws_the_mean_over_seeds_as_far_as_all_came(drawn: list[Any]) 
 def test_figure3_has_a_log_axis_and_lines_that_grey_keeps_apart(drawn: list[Any]) -> None:
     every = [row.entry.key for row in plan("fig3", Path("runs"))]
     lengths = {key: [4 + n, 0] for n, key in enumerate(every)}
-    reproduce_plots.error_figure(rows("fig3", lengths), Path("x.png"), title="title")
+    reproduce_figures.error_figure(rows("fig3", lengths), Path("x.png"), title="title")
     panels = drawn[0].axes
     assert [axes.get_title() for axes in panels] == ["VGG5", "Hopfield-Resnet13"]
     for axes in panels:

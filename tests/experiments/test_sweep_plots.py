@@ -16,7 +16,7 @@ from neurosim_ep.experiments.run import Result
 from neurosim_ep.experiments.sweeps.axes import axes_of
 from neurosim_ep.experiments.sweeps.cells import CellResult
 from neurosim_ep.experiments.sweeps.result import SweepResult
-from neurosim_ep.sweep_plots import sweep_figure
+from neurosim_ep.figures.sweep import sweep_figure
 
 Accuracy = Callable[[Mapping[str, str], int], float | None]
 
@@ -37,7 +37,9 @@ def result(vary: list[str], seeds: int, accuracy: Accuracy) -> SweepResult:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Figure]:
     """The figure, as it would be saved."""
     figures: list[Figure] = []
-    monkeypatch.setattr("neurosim_ep.sweep_plots.save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(
+        "neurosim_ep.figures.sweep.save", lambda figure, path: figures.append(figure)
+    )
 
     def draw(*arguments: object, references: Mapping[str, float] | None = None) -> Figure:
         sweep_figure(result(*arguments), Path("x.png"), references)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from neurosim_ep.experiments.fidelity.gradients import Fidelity, Response, gradi
 from neurosim_ep.experiments.fidelity.report import FidelityReport
 from neurosim_ep.experiments.fidelity.settings import DECISIVE, READS, Point, Sweep
 from neurosim_ep.experiments.run_folder import describe_environment
-from neurosim_ep.fidelity_plots import HEADINGS, fidelity_figure
+from neurosim_ep.figures.fidelity import HEADINGS, fidelity_figure
 from neurosim_ep.learning import write_text
 
 _CAPTION = (

@@ -15,7 +15,7 @@ from neurosim_ep.crossbar import ArrayCard, present, without
 from neurosim_ep.devices import DeviceCard
 from neurosim_ep.experiments.hardware.analog import Measurement, Trial
 from neurosim_ep.experiments.hardware.mapped import Trained
-from neurosim_ep.hardware_plots import after
+from neurosim_ep.figures.hardware import after
 
 ATTRIBUTION_IMAGES = 2000
 MAPPING, UPDATE_RULE = "mapping", "update_rule"

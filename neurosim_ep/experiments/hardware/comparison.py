@@ -31,7 +31,7 @@ from neurosim_ep.experiments.on_chip.comparison import (
 )
 from neurosim_ep.experiments.on_chip.trainings import check_trainings, train_all
 from neurosim_ep.experiments.run import run
-from neurosim_ep.hardware_plots import duration
+from neurosim_ep.figures.hardware import duration
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from neurosim_ep.experiments.hardware.comparison import (
 from neurosim_ep.experiments.hardware.ways import way_label, ways
 from neurosim_ep.experiments.on_chip.comparison import ChipRun, OnChipComparison
 from neurosim_ep.experiments.run_folder import describe_environment
-from neurosim_ep.hardware_plots import accuracy_bars, accuracy_over_time, after, waterfall
+from neurosim_ep.figures.hardware import accuracy_bars, accuracy_over_time, after, waterfall
 from neurosim_ep.learning import write_text
 
 CHIP_NUMBERS = (
@@ -200,7 +200,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def waterfall_figure(attribution: Attribution, path: Path | None = None, title: str = "") -> Figure:
-    """`neurosim_ep.hardware_plots.waterfall` of an attribution.
+    """`neurosim_ep.figures.hardware.waterfall` of an attribution.
 
     Args:
         attribution: of `attribute` or of a comparison.

@@ -10,7 +10,7 @@ from neurosim_ep.experiments.hardware.comparison import (
     gaps,
 )
 from neurosim_ep.experiments.hardware.ways import way_label, ways
-from neurosim_ep.hardware_plots import duration, label, signed
+from neurosim_ep.figures.hardware import duration, label, signed
 
 
 def hardware_tables(comparison: HardwareComparison) -> list[Table]:

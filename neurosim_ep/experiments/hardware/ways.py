@@ -8,7 +8,7 @@ from typing import Any
 from neurosim_ep.experiments.hardware.attribution import spread
 from neurosim_ep.experiments.hardware.comparison import HardwareComparison, accuracies, gaps
 from neurosim_ep.experiments.on_chip.comparison import ChipRun
-from neurosim_ep.hardware_plots import duration
+from neurosim_ep.figures.hardware import duration
 
 BACKPROPAGATION, EXACT, MAPPED, ON_CHIP = (
     "backpropagation",

@@ -11,11 +11,11 @@ from neurosim_ep.crossbar import CrossbarMatrix, cost
 from neurosim_ep.exchange import hdf5
 from neurosim_ep.experiments.on_chip.coarseness import coarse_pulses
 from neurosim_ep.experiments.run_folder import RunFolder
+from neurosim_ep.figures.onchip import pulse_histograms
 from neurosim_ep.learning import Training, write_text
 from neurosim_ep.onchip import LineUse, OnChipUpdates, Target, TikiTaka
 from neurosim_ep.onchip.recording import PulseRecorder
 from neurosim_ep.onchip.statistics import array_statistics, pulse_statistics, symmetry_offsets
-from neurosim_ep.onchip_plots import pulse_histograms
 
 
 class OnChipRecords:

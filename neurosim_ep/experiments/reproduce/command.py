@@ -29,7 +29,7 @@ from neurosim_ep.experiments.reproduce.tables import accuracy_table, notes_of
 from neurosim_ep.experiments.reproduce.targets import TITLES
 from neurosim_ep.experiments.reproduce.trainings import check_jobs, jobs_of, train_jobs
 from neurosim_ep.experiments.run_folder import describe_environment
-from neurosim_ep.reproduce_plots import error_figure, loss_figure, weights_figure
+from neurosim_ep.figures.reproduce import error_figure, loss_figure, weights_figure
 
 DEFAULT_FOLDER = Path("runs") / "reproduce"
 _RUNS = "runs"

@@ -25,7 +25,7 @@ from neurosim_ep.experiments.sweeps.records import (
 from neurosim_ep.experiments.sweeps.result import SweepResult
 from neurosim_ep.experiments.sweeps.table import write_results
 from neurosim_ep.experiments.sweeps.workers import train_cells, workers
-from neurosim_ep.sweep_plots import sweep_figure
+from neurosim_ep.figures.sweep import sweep_figure
 
 
 def sweep(

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neurosim_ep.hardware_plots import Accuracies
+from neurosim_ep.figures.hardware import Accuracies
 from neurosim_ep.plots import ACCENT, DARK, INK, WIDTHS_INCH, save, style
 
 _LOOKS: tuple[dict[str, Any], ...] = (

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from neurosim_ep._cli_errors import one_line_errors
+from neurosim_ep.cli.errors import one_line_errors
 
 POOR_FIT = 0.9
 """Share of the variance below which a fit is warned of."""

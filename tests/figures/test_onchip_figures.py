@@ -9,14 +9,14 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle, StepPatch
 
-from neurosim_ep import onchip_plots
+from neurosim_ep.figures import onchip as onchip_figures
+from neurosim_ep.figures.onchip import pulse_histograms
 from neurosim_ep.onchip.statistics import (
     ChipStatistics,
     DeviceStatistics,
     EnduranceUse,
     PulseCounts,
 )
-from neurosim_ep.onchip_plots import pulse_histograms
 
 PULSES = PulseCounts(
     mean=30.0,
@@ -48,7 +48,7 @@ def devices(name: str, **changes: Any) -> DeviceStatistics:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Figures that were to be written."""
     figures: list[Figure] = []
-    monkeypatch.setattr(onchip_plots, "save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(onchip_figures, "save", lambda figure, path: figures.append(figure))
     return figures
 
 
@@ -111,7 +111,7 @@ def test_devices_that_got_no_pulse_yet(drawn: list[Figure]) -> None:
     [(3.14159, "3.14"), (512, "512"), (2048, "2048"), (16384, "16.4k"), (2**20, "1.05M")],
 )
 def test_counts_are_short(number: float, text: str) -> None:
-    assert onchip_plots._count(number) == text
+    assert onchip_figures._count(number) == text
 
 
 def test_the_figure_is_written_whole(tmp_path: Path) -> None:

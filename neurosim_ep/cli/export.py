@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neurosim_ep._cli_errors import one_line_errors
+from neurosim_ep.cli.errors import one_line_errors
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from neurosim_ep._cli_errors import one_line_errors
+from neurosim_ep.cli.errors import one_line_errors
 
 
 def compare(

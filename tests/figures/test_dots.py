@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neurosim_ep.dot_plots import accuracy_dots
+from neurosim_ep.figures.dots import accuracy_dots
 from neurosim_ep.plots import axis_labels
 
 DEVICES = {

@@ -10,13 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from neurosim_ep._cli_errors import one_line_errors, one_line_errors_together
-from neurosim_ep.cli_compare import compare
-from neurosim_ep.cli_devices import devices_app
-from neurosim_ep.cli_export import export
-from neurosim_ep.cli_fidelity import fidelity
-from neurosim_ep.cli_reproduce import reproduce
-from neurosim_ep.cli_sweep import sweep
+from neurosim_ep.cli.compare import compare
+from neurosim_ep.cli.devices import devices_app
+from neurosim_ep.cli.errors import one_line_errors, one_line_errors_together
+from neurosim_ep.cli.export import export
+from neurosim_ep.cli.fidelity import fidelity
+from neurosim_ep.cli.reproduce import reproduce
+from neurosim_ep.cli.sweep import sweep
 
 app = typer.Typer(
     help="Equilibrium propagation on Hopfield networks and simulated memristor crossbars.",

@@ -1,0 +1,1 @@
+"""The figures of each subject, in the style of `neurosim_ep.plots`."""
