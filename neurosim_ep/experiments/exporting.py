@@ -16,6 +16,9 @@ from neurosim_ep.experiments.images import load_images
 from neurosim_ep.experiments.run_folder import RunFolder
 from neurosim_ep.seeds import MAX_SEED
 
+MAX_NETLIST_DEVICES = 2_000_000
+"""Each is a line in two netlists, of about a hundred bytes."""
+
 Write = Callable[[CrossbarNetwork, Path, Recipe], None]
 
 
@@ -137,4 +140,7 @@ def _writer(out: Path, name: str | None) -> Write:
 
 
 def _netlists(chip: CrossbarNetwork, out: Path) -> None:
+    if (devices := chip.report.devices) > MAX_NETLIST_DEVICES:
+        allowed = f"at most {MAX_NETLIST_DEVICES} with spice; spice.save takes a single matrix"
+        raise ValueError(problem("devices", devices, allowed))
     spice.save(chip, out)

@@ -74,6 +74,17 @@ def test_every_format_holds_the_same_chip(trained_run: Path, invoke: Invoke) -> 
     assert any(abs(value / first - 1.0) < 1e-12 for value in ohm)
 
 
+def test_a_network_that_is_too_large_for_netlists_is_refused(
+    trained_run: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neurosim_ep.experiments.exporting.MAX_NETLIST_DEVICES", 100)
+    asked = ("--device", "ideal", "--array", "ideal", "--format", "spice")
+    done = invoke("export", str(trained_run), "spice", *asked)
+    assert done.exit_code == 2
+    assert "is not allowed; must be at most 100 with spice" in done.output
+    assert not Path("spice").exists()
+
+
 @pytest.fixture
 def on_chip_run(small: Callable[..., Recipe], tmp_path: Path, pictures: list[Path]) -> Path:
     folder = tmp_path / "run"
